@@ -1,1 +1,21 @@
-//! image
+//! Images on one node: a content store like an OCI layout, layers unpacked for overlayfs, and the ways in: archives, root
+//! filesystems, registries, other nodes, and the image built into the binary. Knows nothing of containers.
+
+pub mod builtin;
+mod digest;
+mod error;
+mod image;
+mod peer;
+mod progress;
+mod reference;
+mod registry;
+mod store;
+
+pub use digest::{Digest, DigestError};
+pub use error::ImageError;
+pub use image::{BlobInfo, Image, ImageSummary, ImportChanges, Removed};
+pub use peer::BlobSource;
+pub use progress::{Phase, Progress, ProgressEvent};
+pub use reference::{Reference, ReferenceError};
+pub use registry::{Credentials, RegistryConfig};
+pub use store::ImageStore;
