@@ -1,1 +1,8 @@
-//! model
+//! The nouns of the cluster: resource kinds, objects and their metadata, selectors, quantities,
+//! defaults, validation and patches. Pure: no runtime, no clock, no randomness, no I/O.
+
+pub mod names;
+pub mod object;
+pub mod quantity;
+pub mod resource;
+pub mod status;
