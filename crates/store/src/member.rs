@@ -1,0 +1,54 @@
+//! Who holds the replicated state: members, their roles, and which of them leads.
+
+use std::net::SocketAddr;
+
+use serde::{Deserialize, Serialize};
+
+/// The number of a member. Never reused: a member that lost its disk comes back under a new one.
+pub type MemberId = u64;
+
+/// A manager that holds a copy of the state.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Member {
+    /// Its number, unique for the life of the cluster.
+    pub id: MemberId,
+    /// The node's name.
+    pub name: String,
+    /// Where other members reach it.
+    pub address: SocketAddr,
+}
+
+/// What a member's copy counts for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Role {
+    /// Part of the quorum.
+    Voter,
+    /// Receives the state, does not count yet.
+    Learner,
+}
+
+/// A member as this store knows it now.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MemberStatus {
+    /// Who it is.
+    pub member: Member,
+    /// Voter or learner.
+    pub role: Role,
+    /// True for the leader.
+    pub is_leader: bool,
+    /// Known only on the leader: the last log index the member has stored.
+    pub matched: Option<u64>,
+    /// Known only on the leader: milliseconds since the member last answered.
+    pub silent_ms: Option<u64>,
+}
+
+/// Who leads, as far as this member knows.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Leadership {
+    /// The leader; `None` while there is none or it is not known.
+    pub leader: Option<MemberId>,
+    /// True if it is this member.
+    pub is_me: bool,
+    /// The election term, which only grows: a fencing number.
+    pub term: u64,
+}
