@@ -5,4 +5,6 @@ pub mod names;
 pub mod object;
 pub mod quantity;
 pub mod resource;
+pub mod selector;
 pub mod status;
+pub mod validate;

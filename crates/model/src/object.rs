@@ -1,9 +1,11 @@
 //! An API object as it is stored and served: JSON bytes beside its typed metadata. Fields that
 //! nobody here knows stay as they are.
 
+mod fields;
 mod meta;
 mod text;
 
+use std::borrow::Cow;
 use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
@@ -37,6 +39,7 @@ pub struct Object {
 struct Text {
     stored: Bytes,
     served: OnceLock<Bytes>,
+    fields: OnceLock<Box<fields::Fields>>,
 }
 
 impl Object {
@@ -85,7 +88,7 @@ impl Object {
 
     fn assemble(resource: &'static Resource, mut meta: Meta, stored: Bytes, revision: u64) -> Self {
         meta.resource_version = revision;
-        let text = Text { stored, served: OnceLock::new() };
+        let text = Text { stored, served: OnceLock::new(), fields: OnceLock::new() };
         Self { resource, meta: Arc::new(meta), text: Arc::new(text) }
     }
 
@@ -127,6 +130,20 @@ impl Object {
             meta["resourceVersion"] = Value::String(version.to_string());
         }
         Ok(value)
+    }
+
+    /// A field that objects can be selected by, empty if it is not set. The JSON is read once.
+    pub fn field(&self, path: &str) -> Cow<'_, str> {
+        match path {
+            "metadata.name" => Cow::Borrowed(&self.meta.name),
+            "metadata.namespace" => {
+                Cow::Borrowed(self.meta.namespace.as_deref().unwrap_or_default())
+            }
+            _ => {
+                let read = || Box::new(fields::Fields::read(&self.text.stored));
+                self.text.fields.get_or_init(read).get(path)
+            }
+        }
     }
 
     /// Where the object is stored.
