@@ -6,11 +6,17 @@
 //! inside another namespace runs on a short-lived plain thread of its own ([`Netns::run`]).
 
 mod attachment;
+mod conntrack;
 mod error;
+mod mac;
+mod netlink;
 mod netns;
 mod network;
 mod nft;
+mod rtnl;
+mod sysctl;
 mod types;
+mod wires;
 
 pub use attachment::{Attached, Attachment, MachineLink};
 pub use error::NetworkError;

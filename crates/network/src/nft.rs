@@ -1,9 +1,16 @@
 //! nftables without `nft`: our own encoder over netlink, and the tables that Pontoon needs.
 
+mod batch;
 mod cuts;
+mod element;
+mod kernel;
 mod masquerade;
+mod program;
+mod rule;
+mod schema;
 mod table;
 mod tables;
+mod update;
 
 pub use cuts::Cuts;
 pub use masquerade::Masquerade;

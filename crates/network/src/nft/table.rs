@@ -100,3 +100,43 @@ pub struct Synced {
     /// Connection-tracking entries of removed backends that were deleted.
     pub connections_forgotten: usize,
 }
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::{Protocol, ServicePortKey, ServiceTable, VirtualService};
+    use std::collections::BTreeSet;
+    use std::net::SocketAddrV4;
+
+    pub(in crate::nft) fn key(name: &str) -> ServicePortKey {
+        ServicePortKey {
+            namespace: "default".to_owned(),
+            name: name.to_owned(),
+            port: "80".to_owned(),
+        }
+    }
+
+    pub(in crate::nft) fn service(front: &str, backends: &[&str]) -> VirtualService {
+        let front: SocketAddrV4 = front.parse().unwrap();
+        VirtualService {
+            ip: *front.ip(),
+            protocol: Protocol::Tcp,
+            port: front.port(),
+            node_port: None,
+            backends: backends.iter().map(|b| b.parse().unwrap()).collect(),
+            local_backends: Vec::new(),
+            external_local: false,
+            affinity: None,
+        }
+    }
+
+    pub(in crate::nft) fn table<const N: usize>(
+        services: [(&str, VirtualService); N],
+    ) -> ServiceTable {
+        ServiceTable {
+            cluster_cidr: "10.244.0.0/16".parse().unwrap(),
+            service_cidr: Some("10.96.0.0/16".parse().unwrap()),
+            services: services.into_iter().map(|(name, service)| (key(name), service)).collect(),
+            host_ports: BTreeSet::new(),
+        }
+    }
+}

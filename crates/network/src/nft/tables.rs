@@ -1,31 +1,169 @@
-//! The services' table in the kernel.
+//! The services' table in the kernel, kept in step with what is wanted.
 
-use crate::{NetworkError, Result, ServiceTable, Synced};
-use std::net::Ipv4Addr;
-use std::sync::Arc;
+use super::batch::Family;
+use super::kernel::{Kernel, check_name, with};
+use super::program::Program;
+use super::table::{Protocol, ServiceTable, Synced};
+use super::update::{Update, change, rebuild};
+use crate::Result;
+use crate::conntrack::{self, Front, Stale};
+use std::collections::{HashMap, HashSet};
+use std::net::{Ipv4Addr, SocketAddrV4};
+use std::sync::{Arc, Mutex};
 
 /// The services' table of the namespace in which it was made, whatever thread calls it. Cheap to clone.
 #[derive(Debug, Clone)]
-pub struct Tables(Arc<String>);
+pub struct Tables(Arc<Mutex<State>>);
+
+#[derive(Debug)]
+struct State {
+    table: String,
+    kernel: Kernel,
+    applied: Option<Applied>,
+}
+
+/// What the kernel has, as far as we know.
+#[derive(Debug)]
+struct Applied {
+    wanted: Arc<ServiceTable>,
+    program: Program,
+    /// The kernel's number of our table: another one means that it is not ours any more.
+    handle: u64,
+}
 
 impl Tables {
-    /// Opens the calling thread's namespace; the kernel's table gets this name (1 to 60 letters, digits, `-`).
+    /// Opens the calling thread's namespace; the kernel's table gets this name (1 to 60 letters, digits, `-`, `_`).
     pub fn new(name: &str) -> Result<Self> {
-        Ok(Self(Arc::new(name.to_owned())))
+        check_name(name)?;
+        let kernel = Kernel::open()?;
+        Ok(Self(Arc::new(Mutex::new(State { table: name.to_owned(), kernel, applied: None }))))
     }
-    /// Makes the kernel do what `wanted` says in one transaction that touches only what changed since the last call; the
-    /// first call replaces whatever a predecessor left. Connections in being stay with their backends, but for UDP
-    /// and half-open or closed TCP ones of backends that are gone: those are forgotten.
-    pub async fn sync(&self, _wanted: Arc<ServiceTable>) -> Result<Synced> {
-        Err(NetworkError::Stopped("interim"))
+
+    /// Makes the kernel do what `wanted` says, in one transaction that touches only what changed since the last
+    /// call; the first call, and one that finds the table gone, replaces whatever is there. Connections in
+    /// being stay with their backends, but for UDP and half-open or closed TCP ones of backends that are gone:
+    /// those are forgotten.
+    pub async fn sync(&self, wanted: Arc<ServiceTable>) -> Result<Synced> {
+        with(&self.0, "change the services' table", |state| state.sync(wanted)).await
     }
-    /// Forgets every tracked connection that services or host ports led to this pod (once it is dead), so that its clients'
-    /// next packets find another backend or are refused. Answers how many.
-    pub async fn forget(&self, _pod: Ipv4Addr) -> Result<usize> {
-        Err(NetworkError::Stopped("interim"))
+
+    /// Forgets every tracked connection that was sent to this pod (once it is dead), established ones too, so that
+    /// its clients' next packets find another backend or are refused. Answers how many.
+    pub async fn forget(&self, pod: Ipv4Addr) -> Result<usize> {
+        with(&self.0, "forget a pod's connections", move |state| {
+            conntrack::forget_backend(state.kernel.socket(), pod)
+        })
+        .await
     }
+
     /// Removes the table; false: there was none.
     pub async fn remove(&self) -> Result<bool> {
-        Err(NetworkError::Stopped("interim"))
+        with(&self.0, "remove the services' table", |state| {
+            state.applied = None;
+            state.kernel.remove(Family::Ipv4, &state.table)
+        })
+        .await
+    }
+}
+
+impl State {
+    fn sync(&mut self, wanted: Arc<ServiceTable>) -> Result<Synced> {
+        let program = Program::compile(&wanted)?;
+        let found = self.kernel.handle(Family::Ipv4, &self.table)?;
+        // What is taken is put back only when the kernel has it: after an error the next call rebuilds.
+        let before = self.applied.take().filter(|applied| {
+            Some(applied.handle) == found
+                && applied.wanted.cluster_cidr == wanted.cluster_cidr
+                && applied.wanted.service_cidr == wanted.service_cidr
+        });
+        let changes = self.apply(before.as_ref(), &wanted, &program)?;
+        let handle = match (&before, found) {
+            (Some(_), Some(found)) => found,
+            _ => self.kernel.handle(Family::Ipv4, &self.table)?.unwrap_or(0),
+        };
+        let stale = stale(before.as_ref().map(|applied| &*applied.wanted), &wanted);
+        let conflicts = program.conflicts.clone();
+        self.applied = Some(Applied { wanted, program, handle });
+        let connections_forgotten = conntrack::forget_stale(self.kernel.socket(), &stale)?;
+        Ok(Synced { changes, conflicts, connections_forgotten })
+    }
+
+    /// Only the difference, or everything where that is not known or the kernel has something else.
+    fn apply(
+        &mut self,
+        before: Option<&Applied>,
+        wanted: &ServiceTable,
+        program: &Program,
+    ) -> Result<usize> {
+        if let Some(before) = before {
+            let Update { batch, changes } =
+                change(&self.table, wanted.cluster_cidr, &before.program, program);
+            match self.kernel.commit(batch) {
+                Ok(()) => return Ok(changes),
+                Err(error) => {
+                    tracing::warn!(%error, table = self.table, "the services' table is not as it was left; rebuilding it");
+                }
+            }
+        }
+        let Update { batch, changes } = rebuild(&self.table, wanted, program);
+        self.kernel.commit(batch).map(|()| changes)
+    }
+}
+
+type Fronts = HashMap<Front, HashSet<SocketAddrV4>>;
+
+/// Which tracked connections a change concerns. Of a table that is new nothing is known.
+fn stale(old: Option<&ServiceTable>, new: &ServiceTable) -> Stale {
+    let Some(old) = old else { return Stale::default() };
+    let (before, after) = (fronts(old), fronts(new));
+    let mut stale = Stale::default();
+    for (front, backends) in &before {
+        let now = after.get(front);
+        let gone: HashSet<_> = backends
+            .iter()
+            .filter(|backend| !now.is_some_and(|now| now.contains(backend)))
+            .copied()
+            .collect();
+        if !gone.is_empty() {
+            stale.removed.insert(*front, gone);
+        }
+    }
+    let fresh = after.keys().filter(|f| f.protocol == Protocol::Udp && !before.contains_key(f));
+    stale.fresh.extend(fresh);
+    stale
+}
+
+fn fronts(table: &ServiceTable) -> Fronts {
+    let mut fronts = Fronts::new();
+    for service in table.services.values().filter(|service| !service.backends.is_empty()) {
+        let protocol = service.protocol;
+        let cluster = Front { address: Some(service.ip), protocol, port: service.port };
+        let node = service.node_port.map(|port| Front { address: None, protocol, port });
+        for front in std::iter::once(cluster).chain(node) {
+            fronts.entry(front).or_default().extend(&service.backends);
+        }
+    }
+    for port in &table.host_ports {
+        let address = port.host_ip.filter(|ip| !ip.is_unspecified());
+        let front = Front { address, protocol: port.protocol, port: port.port };
+        fronts.entry(front).or_default().insert(port.target);
+    }
+    fronts
+}
+
+#[cfg(test)]
+mod tests {
+    use super::stale;
+    use crate::nft::table::tests::{service, table};
+
+    #[test]
+    fn only_backends_that_are_gone_are_stale() {
+        let old = table([("a", service("10.96.0.1:80", &["10.244.1.2:80", "10.244.1.3:80"]))]);
+        let new = table([("a", service("10.96.0.1:80", &["10.244.1.3:80", "10.244.1.4:80"]))]);
+        let found = stale(Some(&old), &new);
+        let gone: Vec<_> = found.removed.values().flatten().map(ToString::to_string).collect();
+        assert_eq!(gone, ["10.244.1.2:80"]);
+        assert!(stale(Some(&new), &new).is_empty());
+        assert!(stale(None, &new).is_empty());
     }
 }

@@ -1,0 +1,219 @@
+//! From services to what the kernel shall hold: sets, maps and chains as plain data, so that two states can be
+//! compared. Pure.
+
+use super::element::{Data, destination, local, pair, target};
+use super::schema::{
+    DESTINATIONS, DROPPED_PORTS, HAIRPIN, HOST_PORTS, HOST_PORTS_AT, NODE_PORTS, REFUSED,
+    REFUSED_PORTS,
+};
+use super::table::{HostPort, ServicePortKey, ServiceTable, VirtualService};
+use crate::{NetworkError, Result};
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddrV4;
+
+/// A chain's name has this and more room; what is in front of the key is short.
+const KEY_BYTES: usize = 200;
+/// Affinity is at least a second and at most a day.
+const AFFINITY_SECONDS: std::ops::RangeInclusive<u64> = 1..=86_400;
+/// The most backends of one service: far above any, far below what the kernel refuses.
+const BACKENDS: usize = 20_000;
+
+/// What a chain of ours does.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Body {
+    /// Send each connection to the next backend.
+    Balance { backends: Vec<SocketAddrV4>, affinity: Option<Affinity> },
+    /// A node port whose outside clients go only to backends here; all others go on in `inner`.
+    External { inner: String, local: Vec<SocketAddrV4> },
+}
+
+/// The map that remembers clients' backends.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Affinity {
+    pub(super) map: String,
+    pub(super) seconds: u32,
+}
+
+/// Everything in the table that depends on services.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub(super) struct Program {
+    /// By set, by key.
+    pub(super) elements: BTreeMap<&'static str, BTreeMap<Vec<u8>, Data>>,
+    pub(super) chains: BTreeMap<String, Body>,
+    pub(super) affinities: BTreeSet<Affinity>,
+    /// Who lost an address or port to whom.
+    pub(super) conflicts: Vec<String>,
+}
+
+impl Program {
+    pub(super) fn compile(table: &ServiceTable) -> Result<Self> {
+        let mut program = Self::default();
+        for (key, service) in &table.services {
+            check(key, service)?;
+            program.add_service(key, service);
+        }
+        for port in &table.host_ports {
+            program.add_host_port(port);
+        }
+        Ok(program)
+    }
+
+    fn add_service(&mut self, key: &ServicePortKey, service: &VirtualService) {
+        let name = format!("service {key}");
+        let front = destination(service.ip, service.protocol, service.port);
+        if service.backends.is_empty() {
+            self.add(REFUSED, front, Data::Member, &name);
+            if let Some(port) = service.node_port {
+                self.add(REFUSED_PORTS, local(service.protocol, port), Data::Member, &name);
+            }
+            return;
+        }
+        let chain = format!("service-{key}");
+        self.add(DESTINATIONS, front, Data::Goto(chain.clone()), &name);
+        if let Some(port) = service.node_port {
+            let port = local(service.protocol, port);
+            let goto = self.node_port_chain(key, service, &port, &chain);
+            self.add(NODE_PORTS, port, Data::Goto(goto), &name);
+        }
+        for backend in &service.backends {
+            self.hairpin(*backend);
+        }
+        let affinity = service.affinity.map(|time| {
+            let seconds = u32::try_from(time.as_secs()).unwrap_or(u32::MAX);
+            Affinity { map: format!("clients-{seconds}-{key}"), seconds }
+        });
+        self.affinities.extend(affinity.clone());
+        self.chains.insert(chain, Body::Balance { backends: service.backends.clone(), affinity });
+    }
+
+    /// Where a node port's packets go.
+    fn node_port_chain(
+        &mut self,
+        key: &ServicePortKey,
+        service: &VirtualService,
+        port: &[u8],
+        inner: &str,
+    ) -> String {
+        if !service.external_local {
+            return inner.to_owned();
+        }
+        if service.local_backends.is_empty() {
+            let name = format!("service {key}");
+            self.add(DROPPED_PORTS, port.to_vec(), Data::Member, &name);
+        }
+        let chain = format!("external-{key}");
+        let local = service.local_backends.clone();
+        self.chains.insert(chain.clone(), Body::External { inner: inner.to_owned(), local });
+        chain
+    }
+
+    fn add_host_port(&mut self, port: &HostPort) {
+        let name = format!("host port {}/{} to {}", port.port, port.protocol, port.target);
+        let value = Data::Value(target(port.target));
+        match port.host_ip.filter(|ip| !ip.is_unspecified()) {
+            Some(ip) => {
+                self.add(HOST_PORTS_AT, destination(ip, port.protocol, port.port), value, &name);
+            }
+            None => self.add(HOST_PORTS, local(port.protocol, port.port), value, &name),
+        }
+        self.hairpin(port.target);
+    }
+
+    /// A pod that reaches itself must see another source than itself, or it answers itself directly.
+    fn hairpin(&mut self, backend: SocketAddrV4) {
+        let key = pair(*backend.ip(), *backend.ip());
+        self.elements.entry(HAIRPIN).or_default().insert(key, Data::Member);
+    }
+
+    /// The first to come has the key.
+    fn add(&mut self, set: &'static str, key: Vec<u8>, data: Data, name: &str) {
+        let elements = self.elements.entry(set).or_default();
+        if elements.contains_key(&key) {
+            self.conflicts.push(format!("{name}: its address or port is taken ({set})"));
+            return;
+        }
+        elements.insert(key, data);
+    }
+}
+
+/// Whether the names and sizes are such as the kernel takes.
+fn check(key: &ServicePortKey, service: &VirtualService) -> Result<()> {
+    let name = key.to_string();
+    let good = |b: u8| b.is_ascii_alphanumeric() || b"-_./".contains(&b);
+    if name.len() > KEY_BYTES || !name.bytes().all(good) {
+        return Err(NetworkError::BadName(name, "a service's port"));
+    }
+    if service.backends.len() > BACKENDS {
+        let problem = format!("{name} has {}, more than {BACKENDS}", service.backends.len());
+        return Err(NetworkError::Invalid { field: "backends", problem });
+    }
+    match service.affinity {
+        Some(time) if !AFFINITY_SECONDS.contains(&time.as_secs()) => {
+            let problem = format!("{} s of {name} are not in 1 to 86400", time.as_secs());
+            Err(NetworkError::Invalid { field: "affinity", problem })
+        }
+        _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Body, Program};
+    use crate::nft::schema::{DESTINATIONS, DROPPED_PORTS, NODE_PORTS, REFUSED, REFUSED_PORTS};
+    use crate::nft::table::tests::{key, service, table};
+    use std::time::Duration;
+
+    #[test]
+    fn a_service_without_backends_is_refused_on_both_fronts() {
+        let mut empty = service("10.96.0.1:80", &[]);
+        empty.node_port = Some(30_080);
+        let program = Program::compile(&table([("a", empty)])).unwrap();
+        assert_eq!(program.elements[REFUSED].len(), 1);
+        assert_eq!(program.elements[REFUSED_PORTS].len(), 1);
+        assert!(!program.elements.contains_key(DESTINATIONS));
+        assert!(program.chains.is_empty());
+    }
+
+    #[test]
+    fn local_policy_has_a_chain_of_its_own_before_the_services() {
+        let mut local = service("10.96.0.1:80", &["10.244.1.2:80", "10.244.2.2:80"]);
+        local.node_port = Some(30_080);
+        local.external_local = true;
+        let program = Program::compile(&table([("a", local.clone())])).unwrap();
+        assert_eq!(program.chains.len(), 2);
+        assert_eq!(program.elements[DROPPED_PORTS].len(), 1);
+        local.local_backends = vec!["10.244.1.2:80".parse().unwrap()];
+        let program = Program::compile(&table([("a", local)])).unwrap();
+        assert!(!program.elements.contains_key(DROPPED_PORTS));
+        let Body::External { inner, local } = &program.chains["external-default/a/80"] else {
+            panic!("it is an external chain");
+        };
+        assert_eq!((inner.as_str(), local.len()), ("service-default/a/80", 1));
+        assert_eq!(program.elements[NODE_PORTS].len(), 1);
+    }
+
+    #[test]
+    fn the_first_has_a_contested_address_and_the_loser_is_named() {
+        let both = table([
+            ("a", service("10.96.0.1:80", &["10.244.1.2:80"])),
+            ("b", service("10.96.0.1:80", &["10.244.1.3:80"])),
+        ]);
+        let program = Program::compile(&both).unwrap();
+        assert_eq!(program.elements[DESTINATIONS].len(), 1);
+        assert_eq!(program.conflicts.len(), 1);
+        assert!(program.conflicts[0].contains("default/b/80"), "{:?}", program.conflicts);
+    }
+
+    #[test]
+    fn names_and_times_that_the_kernel_would_not_take_are_refused() {
+        let mut bad = table([]);
+        bad.services.insert(key("a b"), service("10.96.0.1:80", &[]));
+        assert!(Program::compile(&bad).is_err());
+        let mut long = table([]);
+        long.services.insert(key(&"a".repeat(200)), service("10.96.0.1:80", &[]));
+        assert!(Program::compile(&long).is_err());
+        let mut affine = service("10.96.0.1:80", &["10.244.1.2:80"]);
+        affine.affinity = Some(Duration::from_secs(90_000));
+        assert!(Program::compile(&table([("a", affine)])).is_err());
+    }
+}
