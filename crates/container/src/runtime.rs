@@ -1,0 +1,189 @@
+//! The daemon's side: makes sandboxes, finds those of an earlier daemon again, tells what happens in them.
+
+mod leavings;
+mod spawn;
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use tokio::sync::broadcast;
+
+use crate::cgroup::Hierarchies;
+use crate::error::{Error, Result};
+use crate::info::Event;
+use crate::protocol::{Boot, Happening, Request, Response};
+use crate::sandbox::{Connection, Sandbox};
+use crate::spec::{SandboxSpec, check_id};
+
+/// How many events a slow listener may lag behind before it loses the oldest.
+const EVENT_BUFFER: usize = 1024;
+
+/// Where a runtime keeps its things. Nothing is written outside these, so many runtimes share a kernel.
+#[derive(Clone, Debug)]
+pub struct RuntimeConfig {
+    /// Survives a reboot: writable layers. Best on the disk of the image layers.
+    pub state_dir: PathBuf,
+    /// Sockets and mount points; may be on a tmpfs.
+    pub run_dir: PathBuf,
+    /// Under each cgroup hierarchy's mount, such as `pontoon/node-1`; no other runtime may have the same.
+    pub cgroup_parent: String,
+    /// The binary whose `main` calls `shim::run_if_shim`; `/proc/self/exe` for the own one.
+    pub exe: PathBuf,
+}
+
+/// Makes and finds sandboxes. Clones are the same runtime.
+#[derive(Clone, Debug)]
+pub struct Runtime {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    config: RuntimeConfig,
+    hierarchies: Hierarchies,
+    exe: spawn::ShimExe,
+    events: broadcast::Sender<Event>,
+}
+
+impl Runtime {
+    /// Makes the directories and finds the machine's cgroup hierarchies. Starts nothing.
+    pub fn new(config: RuntimeConfig) -> Result<Self> {
+        let hierarchies = Hierarchies::detect().map_err(|source| Error::File {
+            action: "read",
+            path: "/proc/self/mountinfo".into(),
+            source,
+        })?;
+        let exe = spawn::ShimExe::open(&config.exe)?;
+        for dir in [config.state_dir.join("sandboxes"), config.run_dir.join("sandboxes")] {
+            make_dir(&dir)?;
+        }
+        let (events, _) = broadcast::channel(EVENT_BUFFER);
+        Ok(Self { inner: Arc::new(Inner { config, hierarchies, exe, events }) })
+    }
+
+    /// What happens from now on in this runtime's sandboxes, recovered ones included. After `Lagged`, list again.
+    pub fn events(&self) -> broadcast::Receiver<Event> {
+        self.inner.events.subscribe()
+    }
+
+    /// Starts a shim and so the sandbox's namespaces. Nothing is left behind if it fails.
+    pub async fn create_sandbox(&self, spec: SandboxSpec) -> Result<Sandbox> {
+        check_id(&spec.id)?;
+        let boot = self.boot(spec);
+        let id = boot.spec.id.clone();
+        make_new_dir(&boot.run_dir, &id)?;
+        match self.start_shim(&boot).await {
+            Ok(sandbox) => Ok(sandbox),
+            Err(error) => {
+                if let Err(leftover) = self.remove_leavings(&id).await {
+                    tracing::warn!(sandbox = id, %leftover, "a sandbox that failed to start left something behind");
+                }
+                Err(error)
+            }
+        }
+    }
+
+    async fn start_shim(&self, boot: &Boot) -> Result<Sandbox> {
+        make_dir(&boot.state_dir)?;
+        self.inner.exe.spawn(boot).await?;
+        self.connect(&boot.spec.id).await
+    }
+
+    /// Finds the sandboxes whose shims live, and removes what dead shims left: processes, cgroups, directories.
+    /// To be called once, before the first `create_sandbox`.
+    pub async fn recover(&self) -> Result<Vec<Sandbox>> {
+        let mut found = Vec::new();
+        for id in self.known_ids()? {
+            match self.connect(&id).await {
+                Ok(sandbox) => found.push(sandbox),
+                Err(error) => {
+                    tracing::info!(sandbox = id, %error, "removing a dead sandbox");
+                    self.remove_leavings(&id).await?;
+                }
+            }
+        }
+        Ok(found)
+    }
+
+    /// Removes the runtime's own directories and cgroup, if they hold no sandbox any more: for a node that leaves.
+    pub async fn release(&self) -> Result<()> {
+        let config = &self.inner.config;
+        for dir in [&config.run_dir, &config.state_dir] {
+            leavings::remove_empty(&dir.join("sandboxes"))?;
+        }
+        self.inner.hierarchies.remove_empty(&config.cgroup_parent);
+        Ok(())
+    }
+
+    /// Speaks to the shim for the first time and listens to what happens there.
+    async fn connect(&self, id: &str) -> Result<Sandbox> {
+        let run_dir = self.run_dir(id);
+        let mut subscription = Connection::open(id, &run_dir).await?;
+        let answer = subscription.ask(&Request::Info).await?;
+        let Response::Info(info) = answer else { return Err(Error::Protocol(id.to_owned())) };
+        let Response::Done = subscription.ask(&Request::Subscribe).await? else {
+            return Err(Error::Protocol(id.to_owned()));
+        };
+        let sandbox = Sandbox::new(id, run_dir, info, self.clone());
+        tokio::spawn(relay(subscription, sandbox.clone(), self.inner.events.clone()));
+        Ok(sandbox)
+    }
+
+    fn boot(&self, spec: SandboxSpec) -> Boot {
+        Boot {
+            run_dir: self.run_dir(&spec.id),
+            state_dir: self.state_dir(&spec.id),
+            cgroup: self.cgroup(&spec.id),
+            spec,
+        }
+    }
+
+    fn run_dir(&self, id: &str) -> PathBuf {
+        self.inner.config.run_dir.join("sandboxes").join(id)
+    }
+
+    fn state_dir(&self, id: &str) -> PathBuf {
+        self.inner.config.state_dir.join("sandboxes").join(id)
+    }
+
+    fn cgroup(&self, id: &str) -> String {
+        format!("{}/{id}", self.inner.config.cgroup_parent.trim_matches('/'))
+    }
+}
+
+/// Passes a shim's events on until it is gone.
+async fn relay(mut from: Connection, sandbox: Sandbox, to: broadcast::Sender<Event>) {
+    let name = || sandbox.id().to_owned();
+    while let Ok(response) = from.next().await {
+        let event = match response {
+            Response::Event(Happening::Started { container, at }) => {
+                Event::Started { sandbox: name(), container, at }
+            }
+            Response::Event(Happening::Exited { container, exit }) => {
+                Event::Exited { sandbox: name(), container, exit }
+            }
+            _ => break,
+        };
+        // Nobody listening is fine: whoever starts to listen lists first.
+        drop(to.send(event));
+    }
+    if !sandbox.is_removed() {
+        drop(to.send(Event::SandboxDied { sandbox: name() }));
+    }
+}
+
+fn make_dir(path: &Path) -> Result<()> {
+    std::fs::create_dir_all(path).map_err(|source| Error::File {
+        action: "make directory",
+        path: path.into(),
+        source,
+    })
+}
+
+fn make_new_dir(path: &Path, id: &str) -> Result<()> {
+    std::fs::create_dir(path).map_err(|source| match source.kind() {
+        io::ErrorKind::AlreadyExists => Error::SandboxExists(id.to_owned()),
+        _ => Error::File { action: "make directory", path: path.into(), source },
+    })
+}
