@@ -41,33 +41,61 @@ pub(crate) struct Front {
     pub(crate) port: u16,
 }
 
-/// What a change of services makes of tracked connections.
+/// The backends of fronts.
+pub(crate) type Fronts = HashMap<Front, HashSet<SocketAddrV4>>;
+
+/// Which tracked connections are wrong after a change of services.
 #[derive(Debug, Default)]
 pub(crate) struct Stale {
-    /// Backends that a front no longer has.
-    pub(crate) removed: HashMap<Front, HashSet<SocketAddrV4>>,
+    /// Fronts that may have lost backends, with those that they have now: who was sent elsewhere is stale.
+    kept: Fronts,
     /// UDP fronts that are new: what a client sent there before went nowhere, and would go on doing so.
-    pub(crate) fresh: HashSet<Front>,
+    fresh: HashSet<Front>,
+    /// All fronts of one address, before or after; they come before those of every address.
+    exact: HashSet<Front>,
 }
 
 impl Stale {
-    pub(crate) fn is_empty(&self) -> bool {
-        self.removed.is_empty() && self.fresh.is_empty()
+    /// Compares what was with what is; without what was, every front may have lost backends.
+    pub(crate) fn between(before: Option<&Fronts>, after: &Fronts) -> Self {
+        let exact = before.into_iter().flatten().chain(after).map(|(front, _)| *front);
+        let mut stale = Self::default();
+        stale.exact.extend(exact.filter(|front| front.address.is_some()));
+        let Some(before) = before else {
+            stale.kept.clone_from(after);
+            return stale;
+        };
+        for (front, backends) in before {
+            let now = after.get(front).cloned().unwrap_or_default();
+            if !backends.is_subset(&now) {
+                stale.kept.insert(*front, now);
+            }
+        }
+        let fresh = after.keys().filter(|f| f.protocol == Protocol::Udp && !before.contains_key(f));
+        stale.fresh.extend(fresh);
+        stale
+    }
+
+    fn is_empty(&self) -> bool {
+        self.kept.is_empty() && self.fresh.is_empty()
     }
 
     fn covers(&self, flow: &Flow) -> bool {
-        let fronts = [Some(*flow.destination.ip()), None].map(|address| Front {
-            address,
+        let front = Front {
+            address: Some(*flow.destination.ip()),
             protocol: flow.protocol,
             port: flow.destination.port(),
-        });
+        };
+        let front = match self.exact.contains(&front) {
+            true => front,
+            false => Front { address: None, ..front },
+        };
         if !flow.translated {
-            return flow.protocol == Protocol::Udp && fronts.iter().any(|f| self.fresh.contains(f));
+            return flow.protocol == Protocol::Udp && self.fresh.contains(&front);
         }
         // An established connection may be one that its backend, on its way out, still serves.
         let idle = flow.protocol == Protocol::Udp || HALF_OPEN_OR_OVER.contains(&flow.tcp_state);
-        let gone = |front| self.removed.get(front).is_some_and(|gone| gone.contains(&flow.backend));
-        idle && fronts.iter().any(gone)
+        idle && self.kept.get(&front).is_some_and(|kept| !kept.contains(&flow.backend))
     }
 }
 
@@ -162,8 +190,7 @@ fn end(tuple: &[u8], address: u16, port: u16) -> Option<SocketAddrV4> {
 
 #[cfg(test)]
 mod tests {
-    use super::{Flow, Front, Protocol, Stale};
-    use std::collections::{HashMap, HashSet};
+    use super::{Flow, Front, Fronts, Protocol, Stale};
 
     fn flow(protocol: Protocol, tcp_state: u8) -> Flow {
         Flow {
@@ -177,30 +204,60 @@ mod tests {
         }
     }
 
-    fn stale(protocol: Protocol, backend: &str) -> Stale {
-        let front = Front { address: Some([10, 96, 0, 1].into()), protocol, port: 80 };
-        let gone = HashSet::from([backend.parse().unwrap()]);
-        Stale { removed: HashMap::from([(front, gone)]), fresh: HashSet::new() }
+    fn front(protocol: Protocol) -> Front {
+        Front { address: Some([10, 96, 0, 1].into()), protocol, port: 80 }
+    }
+
+    fn fronts(protocol: Protocol, backends: &[&str]) -> Fronts {
+        let backends = backends.iter().map(|backend| backend.parse().unwrap()).collect();
+        Fronts::from([(front(protocol), backends)])
     }
 
     #[test]
     fn only_what_no_living_connection_needs_is_forgotten() {
-        let gone = stale(Protocol::Tcp, "10.244.1.2:8080");
+        let before = fronts(Protocol::Tcp, &["10.244.1.2:8080", "10.244.1.3:8080"]);
+        let after = fronts(Protocol::Tcp, &["10.244.1.3:8080"]);
+        let gone = Stale::between(Some(&before), &after);
         assert!(gone.covers(&flow(Protocol::Tcp, 1)), "a SYN without an answer");
         assert!(gone.covers(&flow(Protocol::Tcp, 7)), "TIME_WAIT");
         assert!(!gone.covers(&flow(Protocol::Tcp, 3)), "established");
         assert!(!gone.covers(&flow(Protocol::Udp, 0)), "another protocol");
-        assert!(stale(Protocol::Udp, "10.244.1.2:8080").covers(&flow(Protocol::Udp, 0)));
-        assert!(!stale(Protocol::Udp, "10.244.1.3:8080").covers(&flow(Protocol::Udp, 0)));
+        assert!(Stale::between(Some(&after), &before).is_empty(), "one more takes none away");
+        assert!(!Stale::between(None, &before).covers(&flow(Protocol::Tcp, 1)), "it is right");
+        assert!(
+            Stale::between(None, &after).covers(&flow(Protocol::Tcp, 1)),
+            "from before a restart"
+        );
+    }
+
+    #[test]
+    fn a_udp_client_of_a_removed_service_is_forgotten() {
+        let before = fronts(Protocol::Udp, &["10.244.1.2:8080"]);
+        let gone = Stale::between(Some(&before), &Fronts::new());
+        assert!(gone.covers(&flow(Protocol::Udp, 0)));
     }
 
     #[test]
     fn a_new_udp_front_takes_over_what_went_nowhere() {
-        let front = Front { address: None, protocol: Protocol::Udp, port: 80 };
-        let fresh = Stale { removed: HashMap::new(), fresh: HashSet::from([front]) };
+        let after = fronts(Protocol::Udp, &["10.244.1.2:8080"]);
+        let fresh = Stale::between(Some(&Fronts::new()), &after);
         let mut direct = flow(Protocol::Udp, 0);
         assert!(!fresh.covers(&direct), "it is translated already");
         direct.translated = false;
         assert!(fresh.covers(&direct));
+    }
+
+    #[test]
+    fn a_port_of_every_address_says_nothing_of_a_services_own() {
+        let anywhere = Front { address: None, ..front(Protocol::Udp) };
+        let mut before = fronts(Protocol::Udp, &["10.244.1.2:8080"]);
+        let after = before.clone();
+        before.insert(anywhere, ["10.244.1.9:8080".parse().unwrap()].into());
+        let change = Stale::between(Some(&before), &after);
+        assert!(!change.covers(&flow(Protocol::Udp, 0)));
+        let mut to_node = flow(Protocol::Udp, 0);
+        to_node.destination = "172.30.0.1:80".parse().unwrap();
+        to_node.backend = "10.244.1.9:8080".parse().unwrap();
+        assert!(change.covers(&to_node));
     }
 }

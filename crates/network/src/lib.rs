@@ -30,3 +30,8 @@ pub use types::{Bridge, HostAddress, Link, LinkKind, Peer, PeerChange, Route, Vx
 
 /// What every fallible call of this crate answers.
 pub type Result<T, E = NetworkError> = std::result::Result<T, E>;
+
+#[cfg(test)]
+mod world;
+#[cfg(test)]
+mod world_tests;

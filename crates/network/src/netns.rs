@@ -4,8 +4,8 @@ use crate::{NetworkError, Result};
 use nix::sched::{CloneFlags, setns, unshare};
 use std::fs::File;
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::path::Path;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::path::{Path, PathBuf};
 use std::thread;
 
 /// The calling thread's own namespace; `/proc/self` would be the main thread's.
@@ -65,6 +65,12 @@ impl Netns {
             name: self.name.clone(),
             source,
         })
+    }
+
+    /// A path by which this process can open it again, while this value lives.
+    #[must_use]
+    pub fn path(&self) -> PathBuf {
+        PathBuf::from(format!("/proc/self/fd/{}", self.fd.as_raw_fd()))
     }
 
     /// Whether the calling thread is in this namespace already.

@@ -3,12 +3,11 @@
 use super::batch::Family;
 use super::kernel::{Kernel, check_name, with};
 use super::program::Program;
-use super::table::{Protocol, ServiceTable, Synced};
+use super::table::{ServiceTable, Synced};
 use super::update::{Update, change, rebuild};
 use crate::Result;
-use crate::conntrack::{self, Front, Stale};
-use std::collections::{HashMap, HashSet};
-use std::net::{Ipv4Addr, SocketAddrV4};
+use crate::conntrack::{self, Front, Fronts, Stale};
+use std::net::Ipv4Addr;
 use std::sync::{Arc, Mutex};
 
 /// The services' table of the namespace in which it was made, whatever thread calls it. Cheap to clone.
@@ -81,7 +80,8 @@ impl State {
             (Some(_), Some(found)) => found,
             _ => self.kernel.handle(Family::Ipv4, &self.table)?.unwrap_or(0),
         };
-        let stale = stale(before.as_ref().map(|applied| &*applied.wanted), &wanted);
+        let known = before.map(|applied| fronts(&applied.wanted));
+        let stale = Stale::between(known.as_ref(), &fronts(&wanted));
         let conflicts = program.conflicts.clone();
         self.applied = Some(Applied { wanted, program, handle });
         let connections_forgotten = conntrack::forget_stale(self.kernel.socket(), &stale)?;
@@ -110,29 +110,6 @@ impl State {
     }
 }
 
-type Fronts = HashMap<Front, HashSet<SocketAddrV4>>;
-
-/// Which tracked connections a change concerns. Of a table that is new nothing is known.
-fn stale(old: Option<&ServiceTable>, new: &ServiceTable) -> Stale {
-    let Some(old) = old else { return Stale::default() };
-    let (before, after) = (fronts(old), fronts(new));
-    let mut stale = Stale::default();
-    for (front, backends) in &before {
-        let now = after.get(front);
-        let gone: HashSet<_> = backends
-            .iter()
-            .filter(|backend| !now.is_some_and(|now| now.contains(backend)))
-            .copied()
-            .collect();
-        if !gone.is_empty() {
-            stale.removed.insert(*front, gone);
-        }
-    }
-    let fresh = after.keys().filter(|f| f.protocol == Protocol::Udp && !before.contains_key(f));
-    stale.fresh.extend(fresh);
-    stale
-}
-
 fn fronts(table: &ServiceTable) -> Fronts {
     let mut fronts = Fronts::new();
     for service in table.services.values().filter(|service| !service.backends.is_empty()) {
@@ -149,21 +126,4 @@ fn fronts(table: &ServiceTable) -> Fronts {
         fronts.entry(front).or_default().insert(port.target);
     }
     fronts
-}
-
-#[cfg(test)]
-mod tests {
-    use super::stale;
-    use crate::nft::table::tests::{service, table};
-
-    #[test]
-    fn only_backends_that_are_gone_are_stale() {
-        let old = table([("a", service("10.96.0.1:80", &["10.244.1.2:80", "10.244.1.3:80"]))]);
-        let new = table([("a", service("10.96.0.1:80", &["10.244.1.3:80", "10.244.1.4:80"]))]);
-        let found = stale(Some(&old), &new);
-        let gone: Vec<_> = found.removed.values().flatten().map(ToString::to_string).collect();
-        assert_eq!(gone, ["10.244.1.2:80"]);
-        assert!(stale(Some(&new), &new).is_empty());
-        assert!(stale(None, &new).is_empty());
-    }
 }

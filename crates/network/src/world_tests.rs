@@ -1,0 +1,5 @@
+//! What must hold on a real kernel: nodes, pods and servers in network namespaces. Needs root.
+
+mod links;
+mod services;
+mod tables;
