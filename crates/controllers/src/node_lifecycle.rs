@@ -1,0 +1,162 @@
+//! What becomes of a node that is lost or not ready: its condition, its taints, its pods' readiness.
+
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::{Node, NodeCondition, Pod, Taint};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use pontoon_model::{names, resource};
+use serde_json::json;
+
+use crate::cache::{Cache, Change};
+use crate::edit;
+use crate::key::Key;
+use crate::plan::{Action, EventType, Plan, Sub};
+use crate::pod_state;
+
+const READY: &str = "Ready";
+/// The reason of conditions that we set because nobody answers for the node.
+const LOST: &str = "NodeStatusUnknown";
+/// The reason of a pod's Ready condition that we took away because of its node.
+pub(crate) const NODE_LOST: &str = "NodeNotReady";
+
+/// The node itself, or the node of a pod that says something else of its readiness.
+pub(crate) fn keys(change: &Change, cache: &Cache) -> Vec<Key> {
+    if change.key.is(resource::NODES) {
+        return vec![change.key.clone()];
+    }
+    let Some(pod) = change.new.as_ref().and_then(|e| e.get::<Pod>()) else { return Vec::new() };
+    let node = pod_state::node(pod).filter(|n| cache.is_dead(n) == pod_state::is_ready(pod));
+    node.map(|n| Key::new(resource::NODES, None, n)).into_iter().collect()
+}
+
+/// Writes a node's death, or its return, where scheduler, eviction and services see it.
+pub(crate) fn reconcile(now: Timestamp, key: &Key, cache: &Cache) -> Plan {
+    let mut plan = Plan::none();
+    let Some(node) = cache.node(&key.name) else { return plan };
+    plan.subject = Some(Box::new(edit::reference(cache, key)));
+    let alive = cache.liveness(&key.name).map(|l| l.alive);
+    let ready = conditions(now, node, alive);
+    let verdict = status_of(&ready, READY);
+    let taints = taints(now, node, verdict);
+    // One patch an object and plan: the taint first, since pods are moved on its account.
+    let former = node.spec.as_ref().and_then(|s| s.taints.clone()).unwrap_or_default();
+    if taints != former {
+        let patch = json!({"spec": {"taints": taints}});
+        plan.push(edit::patch(key, &node.metadata, Sub::Whole, patch));
+    } else if let Some(patch) = patch_conditions(key, node, &ready) {
+        plan.push(patch);
+        if status_of(&current(node), READY) != verdict {
+            tell(&mut plan, cache, key, verdict);
+        }
+    }
+    for pod in cache.pods_on(&key.name) {
+        plan.actions.extend(pod_readiness(now, pod, alive));
+    }
+    plan
+}
+
+fn current(node: &Node) -> Vec<NodeCondition> {
+    node.status.as_ref().and_then(|s| s.conditions.clone()).unwrap_or_default()
+}
+
+fn status_of<'a>(conditions: &'a [NodeCondition], type_: &str) -> &'a str {
+    conditions.iter().find(|c| c.type_ == type_).map_or("Unknown", |c| c.status.as_str())
+}
+
+/// The conditions as they should be: all unknown for a dead node. One that has come back is ready
+/// again if it was our word that it is not; its own reports say the rest.
+fn conditions(now: Timestamp, node: &Node, alive: Option<bool>) -> Vec<NodeCondition> {
+    let mut conditions = current(node);
+    match alive {
+        Some(false) => {
+            if !conditions.iter().any(|c| c.type_ == READY) {
+                conditions
+                    .push(NodeCondition { type_: READY.to_owned(), ..NodeCondition::default() });
+            }
+            for condition in conditions.iter_mut().filter(|c| c.status != "Unknown") {
+                let message = "The node does not answer: gossip and its reports agree.";
+                set(condition, "Unknown", LOST, message, now);
+            }
+        }
+        Some(true) => {
+            for condition in conditions.iter_mut().filter(|c| c.reason.as_deref() == Some(LOST)) {
+                let value = if condition.type_ == READY { "True" } else { "False" };
+                set(condition, value, "NodeAnswers", "The node answers again.", now);
+            }
+        }
+        None => {}
+    }
+    conditions
+}
+
+fn set(condition: &mut NodeCondition, status: &str, reason: &str, message: &str, now: Timestamp) {
+    status.clone_into(&mut condition.status);
+    condition.reason = Some(reason.to_owned());
+    condition.message = Some(message.to_owned());
+    condition.last_transition_time = Some(Time(now));
+}
+
+fn patch_conditions(key: &Key, node: &Node, wanted: &[NodeCondition]) -> Option<Action> {
+    let old = json!({"conditions": edit::to_json(&current(node))});
+    let new = json!({"conditions": edit::to_json(&wanted)});
+    edit::status(key, &node.metadata, Some(&old), &new)
+}
+
+/// The node's taints, with those that its Ready condition calls for and without those it does not.
+fn taints(now: Timestamp, node: &Node, ready: &str) -> Vec<Taint> {
+    let unschedulable = node.spec.as_ref().and_then(|s| s.unschedulable) == Some(true);
+    let wanted = [
+        (names::TAINT_NOT_READY, "NoSchedule", ready == "False"),
+        (names::TAINT_NOT_READY, "NoExecute", ready == "False"),
+        (names::TAINT_UNREACHABLE, "NoSchedule", ready == "Unknown"),
+        (names::TAINT_UNREACHABLE, "NoExecute", ready == "Unknown"),
+        (names::TAINT_UNSCHEDULABLE, "NoSchedule", unschedulable),
+    ];
+    let mut taints = node.spec.as_ref().and_then(|s| s.taints.clone()).unwrap_or_default();
+    for (name, effect, on) in wanted {
+        let is = |t: &Taint| t.key == name && t.effect == effect;
+        if !on {
+            taints.retain(|t| !is(t));
+        } else if !taints.iter().any(is) {
+            taints.push(Taint {
+                key: name.to_owned(),
+                effect: effect.to_owned(),
+                time_added: Some(Time(now)),
+                value: None,
+            });
+        }
+    }
+    taints
+}
+
+fn tell(plan: &mut Plan, cache: &Cache, key: &Key, verdict: &str) {
+    let (reason, what) = match verdict {
+        "True" => ("NodeReady", "NodeReady"),
+        _ => ("NodeNotReady", "NodeNotReady"),
+    };
+    let message = format!("Node {} status is now: {what}", key.name);
+    plan.event(&edit::reference(cache, key), EventType::Normal, reason, message);
+}
+
+/// Takes a pod's readiness away with its node's life, and gives it back if the node returns with
+/// its containers as they were.
+fn pod_readiness(now: Timestamp, pod: &Pod, alive: Option<bool>) -> Option<Action> {
+    if pod_state::is_finished(pod) {
+        return None;
+    }
+    let ready = pod_state::condition(pod, READY)?;
+    let taken = ready.status == "False" && ready.reason.as_deref() == Some(NODE_LOST);
+    let (status, reason) = match alive? {
+        false if ready.status == "True" => ("False", Some(NODE_LOST.to_owned())),
+        true if taken && pod_state::holds(pod, "ContainersReady") => ("True", None),
+        _ => return None,
+    };
+    let mut wanted = pod.status.clone()?;
+    for condition in wanted.conditions.iter_mut().flatten().filter(|c| c.type_ == READY) {
+        status.clone_into(&mut condition.status);
+        condition.reason.clone_from(&reason);
+        condition.last_transition_time = Some(Time(now));
+    }
+    let name = pod.metadata.name.as_deref().unwrap_or_default();
+    let key = Key::new(resource::PODS, pod.metadata.namespace.as_deref(), name);
+    edit::status(&key, &pod.metadata, pod.status.as_ref(), &wanted)
+}
