@@ -24,3 +24,8 @@ pub use pod_term::PodTerm;
 pub use resources::Resources;
 pub use schedule::{Outcome, Placement, schedule};
 pub use snapshot::Snapshot;
+
+#[cfg(test)]
+mod cases;
+#[cfg(test)]
+mod properties;
