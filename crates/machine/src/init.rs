@@ -47,13 +47,21 @@ fn run(words: Vec<OsString>) -> io::Result<()> {
     for signal in [Signal::SIGCHLD, Signal::SIGTERM, Signal::SIGINT, Signal::SIGALRM] {
         signals.add(signal);
     }
-    signals.thread_block()?;
-    Init { words, pause: RESTART_PAUSE, started: Instant::now(), daemon: None, stopping: false }
-        .run(&signals)
+    let mut init = Init {
+        words,
+        signals,
+        pause: RESTART_PAUSE,
+        started: Instant::now(),
+        daemon: None,
+        stopping: false,
+    };
+    init.run()
 }
 
 struct Init {
     words: Vec<OsString>,
+    /// Taken by `wait` alone, never delivered.
+    signals: SigSet,
     pause: Duration,
     started: Instant,
     daemon: Option<Pid>,
@@ -61,15 +69,15 @@ struct Init {
 }
 
 impl Init {
-    fn run(&mut self, signals: &SigSet) -> io::Result<()> {
+    fn run(&mut self) -> io::Result<()> {
         self.start()?;
         loop {
-            match signals.wait()? {
+            match self.signals.wait()? {
                 Signal::SIGCHLD => self.reap()?,
                 Signal::SIGALRM => return Ok(()),
                 _ => self.stop()?,
             }
-            if self.daemon.is_none() {
+            while self.daemon.is_none() {
                 if self.stopping {
                     return Ok(());
                 }
@@ -80,12 +88,17 @@ impl Init {
 
     fn start(&mut self) -> io::Result<()> {
         let (program, args) = self.words.split_first().ok_or(io::ErrorKind::InvalidInput)?;
-        let child = Command::new(program).args(args).stdin(Stdio::null()).spawn()?;
+        // A child inherits what is blocked, and the daemon must hear SIGTERM. A process 1 without handlers
+        // is not ended by what arrives meanwhile, and a child that ends meanwhile is reaped below.
+        self.signals.thread_unblock()?;
+        let spawned = Command::new(program).args(args).stdin(Stdio::null()).spawn();
+        self.signals.thread_block()?;
+        let child = spawned?;
         self.started = Instant::now();
         self.daemon = Some(Pid::from_raw(i32::try_from(child.id()).map_err(io::Error::other)?));
         // Reaped by `reap` with all other children, not through this handle.
         drop(child);
-        Ok(())
+        self.reap()
     }
 
     fn restart(&mut self) -> io::Result<()> {
