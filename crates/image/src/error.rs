@@ -4,6 +4,7 @@ use std::io;
 use std::path::PathBuf;
 
 use crate::digest::{Digest, DigestError};
+use crate::manifest::platform;
 use crate::reference::{Reference, ReferenceError};
 
 /// A failed operation of the image store. The store itself is unchanged by it.
@@ -82,12 +83,10 @@ pub enum ImageError {
         reason: String,
     },
     /// No manifest in the index is for this machine.
-    #[error("`{reference}` has no image for {platform}; it has: {available}")]
+    #[error("`{reference}` has no image for {}; it has: {available}", platform())]
     NoPlatform {
         /// The image.
         reference: Reference,
-        /// This machine's platform.
-        platform: String,
         /// What there is.
         available: String,
     },

@@ -15,9 +15,9 @@ const MAX_TAG: usize = 128;
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct Reference {
-    registry: Option<String>,
-    repository: String,
-    tag: Option<String>,
+    registry: Option<Box<str>>,
+    repository: Box<str>,
+    tag: Option<Box<str>>,
     digest: Option<Digest>,
 }
 
@@ -54,7 +54,7 @@ impl Reference {
     pub fn name(&self) -> String {
         match &self.registry {
             Some(registry) => format!("{registry}/{}", self.repository),
-            None => self.repository.clone(),
+            None => self.repository.to_string(),
         }
     }
 }
@@ -85,7 +85,7 @@ impl FromStr for Reference {
             None => (text, None),
         };
         let (name, tag) = match rest.rsplit_once(':') {
-            Some((name, tag)) if !tag.contains('/') => (name, Some(tag.to_owned())),
+            Some((name, tag)) if !tag.contains('/') => (name, Some(Box::from(tag))),
             _ => (rest, None),
         };
         if name.is_empty() {
@@ -100,7 +100,7 @@ impl FromStr for Reference {
             ));
         }
         let (registry, repository) = match name.split_once('/') {
-            Some((host, path)) if is_registry(host) => (Some(host.to_owned()), path),
+            Some((host, path)) if is_registry(host) => (Some(Box::from(host)), path),
             _ => (None, name),
         };
         if registry.as_deref().is_some_and(|host| !is_host(host)) {
@@ -111,8 +111,8 @@ impl FromStr for Reference {
                 "each part of the path must be a-z 0-9, parts of it joined by `.`, `_`, `__` or `-`",
             ));
         }
-        let tag = if tag.is_none() && digest.is_none() { Some("latest".to_owned()) } else { tag };
-        Ok(Self { registry, repository: repository.to_owned(), tag, digest })
+        let tag = if tag.is_none() && digest.is_none() { Some(Box::from("latest")) } else { tag };
+        Ok(Self { registry, repository: repository.into(), tag, digest })
     }
 }
 

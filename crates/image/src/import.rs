@@ -1,0 +1,136 @@
+//! Making an image of one layer from a root filesystem.
+
+use std::io::{self, Read};
+use std::sync::Arc;
+
+use serde::Serialize;
+
+use crate::archive::compression;
+use crate::compression::decompress;
+use crate::digest::{Digest, Hashing};
+use crate::error::{ImageError, Result};
+use crate::image::{BlobInfo, Image, ImportChanges};
+use crate::manifest::{MAX_CONFIG, Manifest, architecture};
+use crate::progress::{Phase, Progress};
+use crate::reference::Reference;
+use crate::store::{Expect, Inner};
+use crate::tar_reader::TarReader;
+
+/// Stores the tar as it comes, checks that it is whole, and names the image. Blocking.
+pub(crate) fn import(
+    inner: &Inner,
+    reader: impl Read,
+    reference: &Reference,
+    changes: &ImportChanges,
+    progress: &Progress,
+) -> Result<Arc<Image>> {
+    check(changes)?;
+    let mut session = inner.pins.session();
+    let limit = Expect::AtMost(inner.limits.bytes);
+    let layer = inner.files.add_blob(reader, limit, &mut session, |read| {
+        progress.step("archive", Phase::Reading, read, None);
+    })?;
+    let diff = whole_tar(inner, &layer)?;
+    let config = config(changes, &diff)?;
+    let config =
+        inner.files.add_blob(&config[..], Expect::AtMost(MAX_CONFIG), &mut session, |_| {})?;
+    let kind = compression(inner, &layer.digest)?.layer_media_type();
+    inner.finish(reference, &Manifest::build(&config, &[(layer, kind)]), &mut session, progress)
+}
+
+/// Nothing vouches for this tar, so it must have its end mark. Gives the digest of the plain tar.
+fn whole_tar(inner: &Inner, layer: &BlobInfo) -> Result<Digest> {
+    let path = inner.files.blob(&layer.digest);
+    let file = std::fs::File::open(&path).map_err(ImageError::io("open", path))?;
+    let scan = || -> io::Result<Digest> {
+        let plain = decompress(file, inner.limits.bytes)?;
+        let mut tar = TarReader::new(Hashing::new(plain), inner.limits.entries);
+        while tar.next_entry()?.is_some() {}
+        if !tar.ended() {
+            return Err(io::Error::new(
+                io::ErrorKind::UnexpectedEof,
+                "the archive is cut off: its end mark is missing",
+            ));
+        }
+        let (_, digest, _) = tar.drain()?.finish();
+        Ok(digest)
+    };
+    scan().map_err(ImageError::Archive)
+}
+
+fn check(changes: &ImportChanges) -> Result<()> {
+    let wrong = |reason: String| Err(ImageError::malformed("image configuration", reason));
+    if let Some(bad) = changes.env.iter().find(|env| env.find('=').is_none_or(|at| at == 0)) {
+        return wrong(format!("environment `{bad}` is not NAME=VALUE"));
+    }
+    if let Some(dir) = changes.working_dir.as_ref().filter(|dir| !dir.starts_with('/')) {
+        return wrong(format!("working directory `{dir}` is not absolute"));
+    }
+    let port = |text: &&String| {
+        let (number, protocol) = text.split_once('/').unwrap_or((text, "tcp"));
+        !number.parse::<u16>().is_ok_and(|n| n > 0) || !matches!(protocol, "tcp" | "udp" | "sctp")
+    };
+    match changes.exposed_ports.iter().find(port) {
+        Some(bad) => wrong(format!("exposed port `{bad}` is not PORT or PORT/PROTOCOL")),
+        None => Ok(()),
+    }
+}
+
+#[derive(Serialize)]
+struct Written<'a> {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    created: Option<&'a str>,
+    architecture: &'static str,
+    os: &'static str,
+    config: WrittenConfig<'a>,
+    rootfs: WrittenRoot<'a>,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "PascalCase")]
+struct WrittenConfig<'a> {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    user: Option<&'a str>,
+    #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    env: &'a [String],
+    #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    entrypoint: &'a [String],
+    #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    cmd: &'a [String],
+    #[serde(skip_serializing_if = "Option::is_none")]
+    working_dir: Option<&'a str>,
+    #[serde(skip_serializing_if = "std::collections::BTreeMap::is_empty")]
+    exposed_ports: std::collections::BTreeMap<&'a str, Empty>,
+}
+
+#[derive(Serialize)]
+struct Empty {}
+
+#[derive(Serialize)]
+struct WrittenRoot<'a> {
+    r#type: &'static str,
+    diff_ids: [&'a Digest; 1],
+}
+
+/// The configuration's text; the same changes and layer give the same text.
+pub(crate) fn config(changes: &ImportChanges, diff: &Digest) -> Result<Vec<u8>> {
+    let document = Written {
+        created: changes.created.as_deref(),
+        architecture: architecture(),
+        os: "linux",
+        config: WrittenConfig {
+            user: changes.user.as_deref(),
+            env: &changes.env,
+            entrypoint: &changes.entrypoint,
+            cmd: &changes.cmd,
+            working_dir: changes.working_dir.as_deref(),
+            exposed_ports: changes
+                .exposed_ports
+                .iter()
+                .map(|port| (port.as_str(), Empty {}))
+                .collect(),
+        },
+        rootfs: WrittenRoot { r#type: "layers", diff_ids: [diff] },
+    };
+    serde_json::to_vec(&document).map_err(|e| ImageError::malformed("image configuration", e))
+}
