@@ -1,5 +1,6 @@
 //! nftables without `nft`: our own encoder over netlink, and the tables that Pontoon needs.
 
+mod balance;
 mod batch;
 mod cuts;
 mod element;

@@ -156,13 +156,13 @@ impl Node {
         self.network.attach(attachment).await.unwrap();
         let name = format!("pod{node}-{number}");
         let server = Server::start(&netns, &name);
-        Pod { server, netns, address, name }
+        Pod { _server: server, netns, address, name }
     }
 }
 
 /// A pod that answers on [`PORT`] by TCP and UDP with its name and its client's address.
 pub(crate) struct Pod {
-    pub(crate) server: Server,
+    _server: Server,
     pub(crate) netns: Netns,
     pub(crate) address: Ipv4Addr,
     pub(crate) name: String,
@@ -203,8 +203,8 @@ impl Server {
             thread::spawn(move || {
                 let mut bytes = [0; 64];
                 while let Ok((length, client)) = socket.recv_from(&mut bytes) {
-                    if bytes[..length] == *b"stop" {
-                        return;
+                    if length == 0 {
+                        return; // it was shut down
                     }
                     let heard = String::from_utf8_lossy(&bytes[..length]).into_owned();
                     let answer = format!("{name_udp} {} {heard}", client.ip());
@@ -220,9 +220,9 @@ impl Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
-        // Shutting an unconnected socket down reports an error and wakes its readers all the same.
-        drop(rustix::net::shutdown(&self.tcp, rustix::net::Shutdown::Both));
-        drop(rustix::net::shutdown(&self.udp, rustix::net::Shutdown::Both));
+        // An unconnected socket's shutdown reports an error and wakes its readers all the same.
+        rustix::net::shutdown(&self.tcp, rustix::net::Shutdown::Both).unwrap();
+        assert!(rustix::net::shutdown(&self.udp, rustix::net::Shutdown::Both).is_err());
         for thread in self.threads.drain(..) {
             thread.join().unwrap();
         }

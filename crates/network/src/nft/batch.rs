@@ -59,7 +59,7 @@ pub(super) struct SetSpec<'a> {
     pub(super) name: &'a str,
     pub(super) key: &'a [Field],
     pub(super) values: Values,
-    /// For a map that rules write: an entry is gone after so many seconds.
+    /// For a set that rules write: an entry is gone after so many seconds.
     pub(super) timeout: Option<u32>,
 }
 

@@ -24,14 +24,34 @@ pub(super) enum Body {
     /// Send each connection to the next backend.
     Balance { backends: Vec<SocketAddrV4>, affinity: Option<Affinity> },
     /// A node port whose outside clients go only to backends here; all others go on in `inner`.
-    External { inner: String, local: Vec<SocketAddrV4> },
+    External { inner: String, local: Vec<SocketAddrV4>, affinity: Option<Affinity> },
+    /// Send to this backend and remember the client.
+    Backend { backend: SocketAddrV4, affinity: Affinity },
 }
 
-/// The map that remembers clients' backends.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+/// Clients of a service keep their backends: each backend has a chain and a set of clients.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Affinity {
-    pub(super) map: String,
+    key: String,
     pub(super) seconds: u32,
+}
+
+impl Affinity {
+    fn of(key: &ServicePortKey, service: &VirtualService) -> Option<Self> {
+        let seconds = service.affinity?.as_secs();
+        Some(Self { key: key.to_string(), seconds: u32::try_from(seconds).unwrap_or(u32::MAX) })
+    }
+
+    /// The name of a backend's set of clients; another time makes another set.
+    pub(super) fn clients(&self, backend: SocketAddrV4) -> String {
+        let Self { key, seconds } = self;
+        format!("clients-{seconds}-{key}-{}-{}", backend.ip(), backend.port())
+    }
+
+    /// The name of a backend's chain.
+    pub(super) fn chain(&self, backend: SocketAddrV4) -> String {
+        format!("backend-{}-{}-{}", self.key, backend.ip(), backend.port())
+    }
 }
 
 /// Everything in the table that depends on services.
@@ -40,8 +60,9 @@ pub(super) struct Program {
     /// By set, by key.
     pub(super) elements: BTreeMap<&'static str, BTreeMap<Vec<u8>, Data>>,
     pub(super) chains: BTreeMap<String, Body>,
-    pub(super) affinities: BTreeSet<Affinity>,
-    /// Who lost an address or port to whom.
+    /// Sets that rules write: name, and seconds that an entry lasts.
+    pub(super) clients: BTreeSet<(String, u32)>,
+    /// What could not be served: an address or port that is taken, or loopback.
     pub(super) conflicts: Vec<String>,
 }
 
@@ -78,11 +99,12 @@ impl Program {
         for backend in &service.backends {
             self.hairpin(*backend);
         }
-        let affinity = service.affinity.map(|time| {
-            let seconds = u32::try_from(time.as_secs()).unwrap_or(u32::MAX);
-            Affinity { map: format!("clients-{seconds}-{key}"), seconds }
-        });
-        self.affinities.extend(affinity.clone());
+        let affinity = Affinity::of(key, service);
+        for (backend, affinity) in service.backends.iter().zip(affinity.iter().cycle()) {
+            self.clients.insert((affinity.clients(*backend), affinity.seconds));
+            let body = Body::Backend { backend: *backend, affinity: affinity.clone() };
+            self.chains.insert(affinity.chain(*backend), body);
+        }
         self.chains.insert(chain, Body::Balance { backends: service.backends.clone(), affinity });
     }
 
@@ -97,19 +119,27 @@ impl Program {
         if !service.external_local {
             return inner.to_owned();
         }
-        if service.local_backends.is_empty() {
+        let backends = &service.backends;
+        let local: Vec<_> =
+            service.local_backends.iter().filter(|one| backends.contains(one)).copied().collect();
+        if local.is_empty() {
             let name = format!("service {key}");
             self.add(DROPPED_PORTS, port.to_vec(), Data::Member, &name);
         }
         let chain = format!("external-{key}");
-        let local = service.local_backends.clone();
-        self.chains.insert(chain.clone(), Body::External { inner: inner.to_owned(), local });
+        let affinity = Affinity::of(key, service);
+        let body = Body::External { inner: inner.to_owned(), local, affinity };
+        self.chains.insert(chain.clone(), body);
         chain
     }
 
     fn add_host_port(&mut self, port: &HostPort) {
         let name = format!("host port {}/{} to {}", port.port, port.protocol, port.target);
         let value = Data::Value(target(port.target));
+        if port.host_ip.is_some_and(|ip| ip.is_loopback()) {
+            self.conflicts.push(format!("{name}: loopback addresses lead to no pod"));
+            return;
+        }
         match port.host_ip.filter(|ip| !ip.is_unspecified()) {
             Some(ip) => {
                 self.add(HOST_PORTS_AT, destination(ip, port.protocol, port.port), value, &name);
@@ -185,7 +215,7 @@ mod tests {
         local.local_backends = vec!["10.244.1.2:80".parse().unwrap()];
         let program = Program::compile(&table([("a", local)])).unwrap();
         assert!(!program.elements.contains_key(DROPPED_PORTS));
-        let Body::External { inner, local } = &program.chains["external-default/a/80"] else {
+        let Body::External { inner, local, .. } = &program.chains["external-default/a/80"] else {
             panic!("it is an external chain");
         };
         assert_eq!((inner.as_str(), local.len()), ("service-default/a/80", 1));

@@ -1,6 +1,6 @@
 //! A rule's expressions: small instructions that load registers, compare them and decide.
 
-use super::element::{Data, turn};
+use super::element::Data;
 use crate::netlink::Message;
 use ipnet::Ipv4Net;
 use std::net::SocketAddrV4;
@@ -103,9 +103,9 @@ impl<'m> Rule<'m> {
         self.payload(NETWORK, offset, 4, to)
     }
 
-    /// source . destination: they are neighbours in the header.
+    /// source . destination
     pub(super) fn address_pair(&mut self, to: Register) -> &mut Self {
-        self.payload(NETWORK, 12, 8, to)
+        self.address(End::Source, to).address(End::Destination, to.next())
     }
 
     /// address . protocol . port of the destination.
@@ -246,7 +246,12 @@ impl<'m> Rule<'m> {
         })
     }
 
-    pub(super) fn load(&mut self, value: &[u8], to: Register) -> &mut Self {
+    /// Loads a backend's address and port: each by itself, or `nft list` cannot read it.
+    pub(super) fn load_target(&mut self, target: SocketAddrV4) -> &mut Self {
+        self.load(&target.ip().octets(), TARGET).load(&target.port().to_be_bytes(), TARGET.next())
+    }
+
+    fn load(&mut self, value: &[u8], to: Register) -> &mut Self {
         self.expression("immediate", |m| {
             m.put_be32(1, to.0).nest(2, |data| {
                 data.put(VALUE, value);
@@ -282,22 +287,14 @@ impl<'m> Rule<'m> {
         })
     }
 
-    /// Notes in a map what the key stands for from now on (or takes it out), for `seconds` since the last use.
-    pub(super) fn remember(&mut self, map: &str, operation: Memory, seconds: u32) -> &mut Self {
+    /// Puts the key into a set, or starts its time anew: it is gone after so many seconds without.
+    pub(super) fn remember(&mut self, set: &str, seconds: u32) -> &mut Self {
+        const UPDATE: u32 = 1;
         self.expression("dynset", |m| {
-            m.put_text(1, map).put_be32(3, operation as u32);
-            m.put_be32(4, KEY.0).put_be32(5, TARGET.0);
+            m.put_text(1, set).put_be32(3, UPDATE).put_be32(4, KEY.0);
             m.put_be64(6, u64::from(seconds) * 1000);
         })
     }
-}
-
-/// What [`Rule::remember`] does with its map.
-#[derive(Debug, Clone, Copy)]
-pub(super) enum Memory {
-    /// Adds, or starts the time of an entry anew; its value stays.
-    Refresh = 1,
-    Forget = 2,
 }
 
 fn write_verdict(data: &mut Message, verdict: Verdict<'_>) {
@@ -328,12 +325,4 @@ pub(super) fn write_data(message: &mut Message, kind: u16, data: &Data) {
             message.nest(kind, |m| write_verdict(m, Verdict::Goto(chain)));
         }
     }
-}
-
-/// Positions to backends, for `next_turn`.
-pub(super) fn turns(backends: &[SocketAddrV4]) -> Vec<(Vec<u8>, Data)> {
-    let numbered = (0_u32..).zip(backends);
-    numbered
-        .map(|(position, backend)| (turn(position), Data::Value(super::element::target(*backend))))
-        .collect()
 }

@@ -59,7 +59,7 @@ pub struct VirtualService {
     pub node_port: Option<u16>,
     /// All backends in the order of their turns. None at all: connections are refused.
     pub backends: Vec<SocketAddrV4>,
-    /// Those of them that are on this node; read only with `external_local`.
+    /// Those of them that are on this node; read only with `external_local`, and only as far as they are backends.
     pub local_backends: Vec<SocketAddrV4>,
     /// `externalTrafficPolicy: Local`: clients outside the cluster reach, by the node port, only backends on
     /// this node, which see the client's own address; with none here such packets are dropped.
@@ -95,7 +95,8 @@ pub struct ServiceTable {
 pub struct Synced {
     /// Chains and map elements written or removed; 0: nothing had changed.
     pub changes: usize,
-    /// Entries that lost because another one (the first in order) has the same address or port.
+    /// Entries that are not served: another one (the first in order) has the same address or port, or a host port
+    /// asks for a loopback address.
     pub conflicts: Vec<String>,
     /// Connection-tracking entries of removed backends that were deleted.
     pub connections_forgotten: usize,

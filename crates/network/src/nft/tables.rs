@@ -84,7 +84,12 @@ impl State {
         let stale = Stale::between(known.as_ref(), &fronts(&wanted));
         let conflicts = program.conflicts.clone();
         self.applied = Some(Applied { wanted, program, handle });
-        let connections_forgotten = conntrack::forget_stale(self.kernel.socket(), &stale)?;
+        // The table is right by now; a kernel that does not show its connections cannot be helped.
+        let forgotten = conntrack::forget_stale(self.kernel.socket(), &stale);
+        let connections_forgotten = forgotten.unwrap_or_else(|error| {
+            tracing::warn!(%error, "connections to backends that are gone stay until they time out");
+            0
+        });
         Ok(Synced { changes, conflicts, connections_forgotten })
     }
 

@@ -1,17 +1,14 @@
 //! From what the kernel holds to what it shall hold, as one transaction that touches only the difference. Pure.
 
+use super::balance::{write_backend, write_balance};
 use super::batch::{Batch, Family, SetSpec, Values};
 use super::element::{Data, Field};
-use super::program::{Affinity, Body, Program};
-use super::rule::{End, KEY, Memory, Register, Rule, SetRef, TARGET, Verdict, turns};
+use super::program::{Body, Program};
+use super::rule::{End, Verdict};
 use super::schema;
 use super::table::ServiceTable;
 use ipnet::Ipv4Net;
 use std::collections::BTreeMap;
-use std::net::SocketAddrV4;
-
-/// Where the turn's number is.
-const TURN: Register = KEY;
 
 /// A transaction and how much it changes.
 pub(super) struct Update {
@@ -37,10 +34,9 @@ pub(super) fn change(name: &str, cluster: Ipv4Net, old: &Program, wanted: &Progr
 
 /// New things first, since rules name them; then rules; then what leads packets to them; what is gone last.
 fn write(batch: &mut Batch, cluster: Ipv4Net, old: &Program, wanted: &Program) -> usize {
-    for affinity in wanted.affinities.difference(&old.affinities) {
+    for (name, seconds) in wanted.clients.difference(&old.clients) {
         let key = &[Field::Address];
-        let (name, values) = (affinity.map.as_str(), Values::Targets);
-        batch.add_set(SetSpec { name, key, values, timeout: Some(affinity.seconds) });
+        batch.add_set(SetSpec { name, key, values: Values::None, timeout: Some(*seconds) });
     }
     let changed: Vec<(&String, &Body)> =
         wanted.chains.iter().filter(|(name, body)| old.chains.get(*name) != Some(*body)).collect();
@@ -63,8 +59,8 @@ fn write(batch: &mut Batch, cluster: Ipv4Net, old: &Program, wanted: &Program) -
     for name in &gone {
         batch.delete_chain(name);
     }
-    for affinity in old.affinities.difference(&wanted.affinities) {
-        batch.delete_set(&affinity.map);
+    for (name, _) in old.clients.difference(&wanted.clients) {
+        batch.delete_set(name);
     }
     changed.len() + gone.len() + elements
 }
@@ -90,82 +86,24 @@ fn write_elements(batch: &mut Batch, old: &Program, wanted: &Program) -> usize {
 
 fn write_chain(batch: &mut Batch, cluster: Ipv4Net, name: &str, body: &Body) {
     match body {
+        Body::Backend { backend, affinity } => write_backend(batch, name, *backend, affinity),
         Body::Balance { backends, affinity } => {
             // The answer to a client outside the cluster must come back through this node.
             batch.add_rule(name, |rule| {
                 rule.if_in(End::Source, cluster, false).mark();
             });
-            if let Some(affinity) = affinity {
-                write_affinity(batch, name, affinity, backends);
-            }
-            write_turn(batch, name, backends, affinity.as_ref());
+            write_balance(batch, name, backends, affinity.as_ref());
         }
-        Body::External { inner, local } => {
+        Body::External { inner, local, affinity } => {
             batch.add_rule(name, |rule| {
                 rule.if_in(End::Source, cluster, true).verdict(Verdict::Goto(inner));
             });
             batch.add_rule(name, |rule| {
                 rule.if_own(End::Source).verdict(Verdict::Goto(inner));
             });
-            write_turn(batch, name, local, None);
+            write_balance(batch, name, local, affinity.as_ref());
         }
     }
-}
-
-/// A client that was here goes where it went, if that backend is still one.
-fn write_affinity(batch: &mut Batch, chain: &str, affinity: &Affinity, backends: &[SocketAddrV4]) {
-    let members: Vec<_> = backends
-        .iter()
-        .map(|backend| super::element::target(*backend))
-        .collect::<std::collections::BTreeSet<_>>()
-        .into_iter()
-        .map(|key| (key, Data::Member))
-        .collect();
-    let key = &[Field::Address, Field::Port];
-    let members = batch.add_anonymous(key, Values::None, &members);
-    batch.add_rule(chain, |rule| {
-        rule.address(End::Source, KEY)
-            .lookup(SetRef::Named(&affinity.map), KEY, TARGET)
-            .if_member(SetRef::Anonymous(members), TARGET)
-            .remember(&affinity.map, Memory::Refresh, affinity.seconds)
-            .send_to(TARGET);
-    });
-}
-
-/// The next connection goes to the next backend.
-fn write_turn(
-    batch: &mut Batch,
-    chain: &str,
-    backends: &[SocketAddrV4],
-    affinity: Option<&Affinity>,
-) {
-    let choose: Box<dyn FnOnce(&mut Rule<'_>)> = match backends {
-        [] => return,
-        [only] => {
-            let only = super::element::target(*only);
-            Box::new(move |rule| {
-                rule.load(&only, TARGET);
-            })
-        }
-        many => {
-            let map = batch.add_anonymous(&[Field::Integer], Values::Targets, &turns(many));
-            let count = many.len() as u32;
-            Box::new(move |rule| {
-                rule.next_turn(count, TURN).lookup(SetRef::Anonymous(map), TURN, TARGET);
-            })
-        }
-    };
-    batch.add_rule(chain, |rule| {
-        choose(rule);
-        if let Some(Affinity { map, seconds }) = affinity {
-            rule.address(End::Source, KEY).remember(map, Memory::Forget, *seconds).remember(
-                map,
-                Memory::Refresh,
-                *seconds,
-            );
-        }
-        rule.send_to(TARGET);
-    });
 }
 
 #[cfg(test)]

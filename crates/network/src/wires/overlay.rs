@@ -26,7 +26,10 @@ impl Wires {
         let mut socket = self.socket();
         match link::find(&mut socket, &vxlan.name)? {
             Some(found) if found.vxlan == Some(wanted) => {
-                link::set_mac_and_mtu(&mut socket, found.link.index, mac, vxlan.mtu)?;
+                // Setting even the same MAC makes the kernel forget the neighbours.
+                if (found.link.mac, found.link.mtu) != (Some(mac), vxlan.mtu) {
+                    link::set_mac_and_mtu(&mut socket, found.link.index, mac, vxlan.mtu)?;
+                }
             }
             found => {
                 if let Some(found) = found {

@@ -188,6 +188,8 @@ async fn a_machine_whose_link_is_down_is_reached_again_when_it_is_up() {
     assert!(links.iter().any(|link| link.name == "node2" && !link.up));
     socket.send(b"lost").unwrap();
     world.network.set_up("node2", true).await.unwrap();
+    // The carrier comes back a little later; TCP asks again until then.
+    assert_eq!(ask(&world.nodes[0].netns, to).unwrap(), "two 172.30.0.1");
     assert_eq!(exchange(&socket, "after").unwrap(), "two 172.30.0.1 after");
 }
 

@@ -290,6 +290,46 @@ async fn a_client_keeps_its_backend_while_that_is_there() {
     assert_eq!(ask_all(), all(["pod1-3", "pod1-3", "pod1-4", "pod1-4"]));
     sticky.affinity = None;
     let done = node.tables.sync(Arc::new(table([("sticky", sticky)]))).await.unwrap();
-    assert_eq!(done.changes, 1);
+    assert_eq!(done.changes, 4, "the service's chain and three backends' own");
     assert_eq!(names(&clients[0].netns, VIP, 3), ["pod1-2", "pod1-3", "pod1-4"]);
+}
+
+#[tokio::test]
+async fn a_backend_may_be_a_node_itself() {
+    if !can_run() {
+        return;
+    }
+    let world = World::new(2).await;
+    let (near, far) = (world.nodes[0].pod(2).await, world.nodes[1].pod(2).await);
+    let _server = Server::start(&world.nodes[0].netns, "node1");
+    let mut api = service(VIP.ip().octets(), &[]);
+    api.node_port = Some(NODE_PORT);
+    api.backends = vec![SocketAddrV4::new(world.nodes[0].underlay, PORT)];
+    world.sync(&table([("api", api)])).await;
+    for from in [&world.nodes[0].netns, &world.nodes[1].netns, &near.netns, &far.netns] {
+        assert_eq!(names(from, VIP, 2), ["node1"; 2]);
+    }
+    for node in &world.nodes {
+        let port = SocketAddrV4::new(node.underlay, NODE_PORT);
+        assert_eq!(names(&world.outside, port, 2), ["node1"; 2]);
+        assert_eq!(names(&node.netns, port, 2), ["node1"; 2]);
+    }
+}
+
+#[tokio::test]
+async fn a_host_port_on_loopback_is_reported_and_not_served() {
+    if !can_run() {
+        return;
+    }
+    let world = World::new(1).await;
+    let pod = world.nodes[0].pod(2).await;
+    let mut wanted = table([]);
+    wanted.host_ports.insert(HostPort {
+        host_ip: Some(Ipv4Addr::LOCALHOST),
+        protocol: Protocol::Tcp,
+        port: 8000,
+        target: pod.target(),
+    });
+    let done = world.nodes[0].tables.sync(Arc::new(wanted)).await.unwrap();
+    assert_eq!(done.conflicts.len(), 1, "{:?}", done.conflicts);
 }

@@ -1,10 +1,11 @@
 //! The table in the kernel: what is left of a predecessor, what others do to it, and what `nft` makes of it.
 
-use crate::world::{TABLE, World, ask, can_run, service, table, who};
-use crate::{Netns, Tables};
+use crate::world::{TABLE, World, ask, can_run, key, service, table, who};
+use crate::{HostPort, Netns, Protocol, ServiceTable, Tables};
 use std::net::{Ipv4Addr, SocketAddrV4};
 use std::process::Command;
 use std::sync::Arc;
+use std::time::Duration;
 
 const VIP: SocketAddrV4 = SocketAddrV4::new(Ipv4Addr::new(10, 96, 0, 10), 80);
 
@@ -87,8 +88,9 @@ async fn nft_reads_what_we_wrote() {
         "type nat hook postrouting priority srcnat; policy accept;",
         "ip daddr . meta l4proto . th dport vmap @services",
         "ip saddr != 10.244.0.0/16 meta mark set meta mark | 0x00004000",
-        "dnat to numgen inc mod 2 map { 0 : 10.244.1.2 . 8080, 1 : 10.244.1.3 . 8080 }",
+        "dnat ip to numgen inc mod 2 map { 0 : 10.244.1.2 . 8080, 1 : 10.244.1.3 . 8080 }",
         "ip saddr 10.244.0.0/16 ip daddr != 10.244.0.0/16 masquerade",
+        "ip saddr . ip daddr @hairpin masquerade fully-random",
         "ip daddr 10.96.0.0/16 reject",
         "ct state new jump refuse",
     ] {
@@ -113,9 +115,9 @@ async fn thousands_of_services_fit_and_one_of_them_changes_alone() {
         let mut one = service([10, 96, high, low], &[]);
         one.node_port = Some(30_000 + number);
         one.backends = (0..5).map(|b| backend(number, b)).collect();
-        wanted.services.insert(crate::world::key(&format!("s{number}")), one);
+        wanted.services.insert(key(&format!("s{number}")), one);
     }
-    let big = crate::world::key("s7");
+    let big = key("s7");
     if let Some(service) = wanted.services.get_mut(&big) {
         service.backends =
             (1..=5_000).map(|port| SocketAddrV4::new([10, 244, 9, 9].into(), port)).collect();
@@ -126,4 +128,74 @@ async fn thousands_of_services_fit_and_one_of_them_changes_alone() {
     }
     assert_eq!(tables.sync(Arc::new(wanted)).await.unwrap().changes, 1);
     assert!(tables.remove().await.unwrap());
+}
+
+/// A table that follows from a number: services come, go, move and change.
+fn some_table(seed: u64) -> ServiceTable {
+    let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
+    let mut pick = |below: u64| {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        state % below
+    };
+    let mut wanted = table([]);
+    for name in ["a", "b", "c", "d"] {
+        if pick(4) == 0 {
+            continue;
+        }
+        // Four addresses for four names: they are taken over, and now and then contested.
+        let mut one = service([10, 96, 0, pick(4) as u8], &[]);
+        one.protocol = if pick(3) == 0 { Protocol::Udp } else { Protocol::Tcp };
+        let backend = |n: u64| SocketAddrV4::new(Ipv4Addr::new(10, 244, 1, n as u8), 80);
+        one.backends = (0..pick(4)).map(|n| backend(n + 2)).collect();
+        one.node_port = (pick(2) == 0).then(|| 30_000 + pick(3) as u16);
+        one.external_local = pick(3) == 0;
+        one.local_backends = one.backends.iter().copied().take(pick(3) as usize).collect();
+        one.affinity = (pick(3) == 0).then(|| Duration::from_secs(60 + pick(2)));
+        wanted.services.insert(key(name), one);
+    }
+    for port in 0..pick(3) as u16 {
+        let host_ip = (pick(2) == 0).then_some(Ipv4Addr::new(172, 30, 0, 1));
+        let target = SocketAddrV4::new(Ipv4Addr::new(10, 244, 1, pick(9) as u8), 80);
+        wanted.host_ports.insert(HostPort { host_ip, protocol: Protocol::Tcp, port, target });
+    }
+    wanted
+}
+
+#[tokio::test]
+async fn many_small_changes_come_to_the_same_as_one_rebuild() {
+    if !can_run() {
+        return;
+    }
+    let netns = Netns::create().unwrap();
+    let tables = || netns.run(|| Tables::new(TABLE).unwrap()).unwrap();
+    let listing = || {
+        let listing = nft(&netns, &["list", "table", "ip", TABLE])?;
+        let mut blocks: Vec<_> = listing
+            .split("\n\n")
+            .map(|b| b.trim_end_matches(['}', '\n', '\t']).to_owned())
+            .collect();
+        blocks.sort();
+        Some(blocks)
+    };
+    let changing = tables();
+    for seed in 1..200 {
+        let wanted = Arc::new(some_table(seed));
+        let done = changing.sync(Arc::clone(&wanted)).await.unwrap();
+        let found = listing();
+        // A small change is never a rebuild in disguise.
+        assert!(done.changes < 60, "{done:?}");
+        if seed % 10 != 0 {
+            continue;
+        }
+        let Some(found) = found else { return };
+        let fresh = tables();
+        fresh.sync(Arc::clone(&wanted)).await.unwrap();
+        assert_eq!(Some(found), listing(), "after {seed} steps");
+        // The table is another one now: go on from what the first one left.
+        changing.remove().await.unwrap();
+        changing.sync(Arc::new(some_table(seed - 1))).await.unwrap();
+        changing.sync(wanted).await.unwrap();
+    }
 }
