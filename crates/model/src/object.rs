@@ -66,6 +66,10 @@ impl Object {
         value: Value,
         revision: u64,
     ) -> Result<Self, BadObject> {
+        if !value.is_object() {
+            let reason = "it is not a JSON object".to_owned();
+            return Err(BadObject { kind: resource.kind, bytes: 0, reason });
+        }
         let stored = encode(resource, value);
         let meta = Meta::read(&stored[resource.head.len() - 1..]).map_err(|e| BadObject {
             kind: resource.kind,
