@@ -126,3 +126,8 @@ pub const ALL: &[Controller] = &[
         reconcile: service_account::reconcile,
     },
 ];
+
+#[cfg(test)]
+mod convergence;
+#[cfg(test)]
+mod simulator;

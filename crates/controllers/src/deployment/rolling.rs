@@ -21,7 +21,9 @@ impl Rollout<'_> {
         if !self.bounds.rolling {
             return wanted;
         }
-        let others: i32 = self.old.iter().map(|m| m.replicas).fold(0, i32::saturating_add);
+        // Pods that an old ReplicaSet was told to delete but has not yet are still too many.
+        let others = self.old.iter().map(|m| m.replicas.max(m.present));
+        let others = others.fold(0, i32::saturating_add);
         let room = self.bounds.most() - others - replicas;
         if room <= 0 { replicas } else { replicas + room.min(wanted - replicas) }
     }

@@ -32,20 +32,23 @@ pub(super) struct Member {
     pub(super) replicas: i32,
     /// Its pods that are available now, and that it will keep.
     pub(super) available: i32,
+    /// Its pods that are there now, those it has yet to delete among them.
+    pub(super) present: i32,
 }
 
 impl Member {
     fn of(cache: &Cache, rs: Arc<ReplicaSet>, min_ready: i32, now: Timestamp) -> Self {
         let meta = &rs.metadata;
         let uid = meta.uid.as_deref().unwrap_or_default();
-        let counts =
-            |p: &&Arc<Pod>| pod_state::is_active(p) && pod_state::is_available(p, min_ready, now);
-        let available = count(cache.controlled::<Pod>(uid).filter(counts).count());
+        let active = || cache.controlled::<Pod>(uid).filter(|p| pod_state::is_active(p));
+        let works = |p: &&Arc<Pod>| pod_state::is_available(p, min_ready, now);
+        let available = count(active().filter(works).count());
         let name = meta.name.as_deref().unwrap_or_default();
         let key = Key::new(resource::REPLICA_SETS, meta.namespace.as_deref(), name);
         let replicas = rs.spec.replicas.unwrap_or(1).max(0);
         // What was scaled away is as good as gone although its pods may still answer.
-        Self { key, replicas, available: available.min(replicas), rs }
+        let present = count(active().count());
+        Self { key, replicas, available: available.min(replicas), present, rs }
     }
 
     pub(super) fn annotation(&self, name: &str) -> Option<&String> {

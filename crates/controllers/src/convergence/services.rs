@@ -1,0 +1,127 @@
+//! Endpoints and slices follow pods and nodes.
+
+use std::collections::BTreeSet;
+
+use k8s_openapi::api::core::v1::Endpoints;
+use k8s_openapi::api::discovery::v1::EndpointSlice;
+use pontoon_model::resource;
+use serde_json::json;
+
+use super::{SEEDS, count, deploy, image, key};
+use crate::key::Key;
+use crate::simulator::World;
+use crate::{Propagation, pod_state};
+
+fn service(world: &mut World) {
+    world.create(
+        resource::SERVICES,
+        Some("default"),
+        json!({
+            "metadata": {"name": "web", "labels": {"team": "x"}},
+            "spec": {"selector": {"app": "web"}, "clusterIP": "10.96.0.7",
+                     "ports": [{"name": "http", "port": 80, "targetPort": 8080}]},
+        }),
+    );
+}
+
+fn all<K: serde::de::DeserializeOwned>(world: &World, r: &'static resource::Resource) -> Vec<K> {
+    let objects = world.api.objects.iter().filter(|(k, _)| k.is(r));
+    objects.map(|(_, o)| serde_json::from_value(o.clone()).unwrap()).collect()
+}
+
+/// The addresses that get connections, by slices and by Endpoints, which must agree.
+fn ready(world: &World) -> BTreeSet<String> {
+    let slices: Vec<EndpointSlice> = all(world, resource::ENDPOINT_SLICES);
+    let endpoints = slices.iter().flat_map(|s| s.endpoints.iter().flatten());
+    let ready = endpoints.filter(|e| e.conditions.as_ref().unwrap().ready == Some(true));
+    let of_slices: BTreeSet<String> =
+        ready.map(|e| e.target_ref.clone().unwrap().uid.unwrap()).collect();
+    let classic: Vec<Endpoints> = all(world, resource::ENDPOINTS);
+    let subsets = classic.iter().flat_map(|e| e.subsets.iter().flatten());
+    let addresses = subsets.flat_map(|s| s.addresses.iter().flatten());
+    let of_classic = addresses.map(|a| a.target_ref.clone().unwrap().uid.unwrap()).collect();
+    assert_eq!(of_slices, of_classic);
+    of_slices
+}
+
+fn ready_pods(world: &World) -> BTreeSet<String> {
+    let pods = world.pods();
+    let ready = pods.iter().filter(|p| pod_state::is_active(p) && pod_state::is_ready(p));
+    ready.map(|p| p.metadata.uid.clone().unwrap()).collect()
+}
+
+#[test]
+fn endpoints_are_the_ready_pods() {
+    for seed in 0..SEEDS {
+        let mut world = World::with_nodes(seed, 3);
+        service(&mut world);
+        deploy(&mut world, "web", 5);
+        assert_eq!(ready(&world).len(), 5);
+        assert_eq!(ready(&world), ready_pods(&world));
+        world.patch(&key("web"), image("two"));
+        world.settle(30);
+        assert_eq!(ready(&world), ready_pods(&world));
+        let slices: Vec<EndpointSlice> = all(&world, resource::ENDPOINT_SLICES);
+        let labels = slices[0].metadata.labels.as_ref().unwrap();
+        assert_eq!(labels["kubernetes.io/service-name"], "web");
+        assert_eq!(labels["team"], "x");
+        assert_eq!(slices[0].ports.as_ref().unwrap()[0].port, Some(8080));
+        world
+            .delete(&Key::new(resource::SERVICES, Some("default"), "web"), Propagation::Background);
+        world.settle(30);
+        assert_eq!(count(&world, resource::ENDPOINT_SLICES), 0);
+        assert_eq!(count(&world, resource::ENDPOINTS), 0);
+    }
+}
+
+#[test]
+fn pods_of_a_dead_node_are_left_at_once() {
+    for seed in 0..SEEDS {
+        let mut world = World::with_nodes(seed, 3);
+        service(&mut world);
+        deploy(&mut world, "web", 6);
+        world.set_alive("b", false);
+        // No time goes by: neither a taint's toleration nor a grace period has ended.
+        world.settle(0);
+        assert_eq!(ready(&world).len(), 4);
+        world.set_alive("b", true);
+        world.settle(0);
+        assert_eq!(ready(&world).len(), 6, "what was not evicted is ready again");
+    }
+}
+
+#[test]
+fn large_services_have_slices_that_change_one_at_a_time() {
+    let mut world = World::with_nodes(3, 3);
+    service(&mut world);
+    deploy(&mut world, "web", 150);
+    let before: Vec<EndpointSlice> = all(&world, resource::ENDPOINT_SLICES);
+    let sizes: Vec<usize> = before.iter().map(|s| s.endpoints.as_ref().unwrap().len()).collect();
+    assert!(sizes.iter().all(|n| *n <= 100) && sizes.iter().sum::<usize>() == 150, "{sizes:?}");
+    let pod = world.api.pods().next().unwrap().0.clone();
+    world.delete(&pod, Propagation::Background);
+    world.settle(30);
+    let after: Vec<EndpointSlice> = all(&world, resource::ENDPOINT_SLICES);
+    let same = before.iter().filter(|s| after.contains(s)).count();
+    assert!(same + 2 >= before.len(), "{same} of {} are as they were", before.len());
+    assert_eq!(ready(&world), ready_pods(&world));
+}
+
+#[test]
+fn endpoints_of_users_are_left_alone() {
+    let mut world = World::with_nodes(3, 1);
+    world.create(
+        resource::SERVICES,
+        Some("default"),
+        json!({
+            "metadata": {"name": "outside"},
+            "spec": {"clusterIP": "10.96.0.8", "ports": [{"port": 80}]},
+        }),
+    );
+    let mine = json!({"metadata": {"name": "outside"},
+                      "subsets": [{"addresses": [{"ip": "192.0.2.1"}], "ports": [{"port": 80}]}]});
+    world.create(resource::ENDPOINTS, Some("default"), mine);
+    world.settle(10);
+    let kept: Vec<Endpoints> = all(&world, resource::ENDPOINTS);
+    assert_eq!(kept[0].subsets.as_ref().unwrap()[0].addresses.as_ref().unwrap()[0].ip, "192.0.2.1");
+}
