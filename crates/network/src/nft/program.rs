@@ -63,20 +63,23 @@ pub(super) struct Program {
     /// Sets that rules write: name, and seconds that an entry lasts.
     pub(super) clients: BTreeSet<(String, u32)>,
     /// What could not be served: an address or port that is taken, or loopback.
-    pub(super) conflicts: Vec<String>,
+    pub(super) not_served: Vec<String>,
 }
 
 impl Program {
-    pub(super) fn compile(table: &ServiceTable) -> Result<Self> {
+    /// One bad service does not stop the others: it is named and left out.
+    pub(super) fn compile(table: &ServiceTable) -> Self {
         let mut program = Self::default();
         for (key, service) in &table.services {
-            check(key, service)?;
-            program.add_service(key, service);
+            match check(key, service) {
+                Ok(()) => program.add_service(key, service),
+                Err(error) => program.not_served.push(format!("service {key}: {error}")),
+            }
         }
         for port in &table.host_ports {
             program.add_host_port(port);
         }
-        Ok(program)
+        program
     }
 
     fn add_service(&mut self, key: &ServicePortKey, service: &VirtualService) {
@@ -137,7 +140,7 @@ impl Program {
         let name = format!("host port {}/{} to {}", port.port, port.protocol, port.target);
         let value = Data::Value(target(port.target));
         if port.host_ip.is_some_and(|ip| ip.is_loopback()) {
-            self.conflicts.push(format!("{name}: loopback addresses lead to no pod"));
+            self.not_served.push(format!("{name}: loopback addresses lead to no pod"));
             return;
         }
         match port.host_ip.filter(|ip| !ip.is_unspecified()) {
@@ -159,7 +162,7 @@ impl Program {
     fn add(&mut self, set: &'static str, key: Vec<u8>, data: Data, name: &str) {
         let elements = self.elements.entry(set).or_default();
         if elements.contains_key(&key) {
-            self.conflicts.push(format!("{name}: its address or port is taken ({set})"));
+            self.not_served.push(format!("{name}: its address or port is taken ({set})"));
             return;
         }
         elements.insert(key, data);
@@ -197,7 +200,7 @@ mod tests {
     fn a_service_without_backends_is_refused_on_both_fronts() {
         let mut empty = service("10.96.0.1:80", &[]);
         empty.node_port = Some(30_080);
-        let program = Program::compile(&table([("a", empty)])).unwrap();
+        let program = Program::compile(&table([("a", empty)]));
         assert_eq!(program.elements[REFUSED].len(), 1);
         assert_eq!(program.elements[REFUSED_PORTS].len(), 1);
         assert!(!program.elements.contains_key(DESTINATIONS));
@@ -209,11 +212,11 @@ mod tests {
         let mut local = service("10.96.0.1:80", &["10.244.1.2:80", "10.244.2.2:80"]);
         local.node_port = Some(30_080);
         local.external_local = true;
-        let program = Program::compile(&table([("a", local.clone())])).unwrap();
+        let program = Program::compile(&table([("a", local.clone())]));
         assert_eq!(program.chains.len(), 2);
         assert_eq!(program.elements[DROPPED_PORTS].len(), 1);
         local.local_backends = vec!["10.244.1.2:80".parse().unwrap()];
-        let program = Program::compile(&table([("a", local)])).unwrap();
+        let program = Program::compile(&table([("a", local)]));
         assert!(!program.elements.contains_key(DROPPED_PORTS));
         let Body::External { inner, local, .. } = &program.chains["external-default/a/80"] else {
             panic!("it is an external chain");
@@ -228,22 +231,24 @@ mod tests {
             ("a", service("10.96.0.1:80", &["10.244.1.2:80"])),
             ("b", service("10.96.0.1:80", &["10.244.1.3:80"])),
         ]);
-        let program = Program::compile(&both).unwrap();
+        let program = Program::compile(&both);
         assert_eq!(program.elements[DESTINATIONS].len(), 1);
-        assert_eq!(program.conflicts.len(), 1);
-        assert!(program.conflicts[0].contains("default/b/80"), "{:?}", program.conflicts);
+        assert_eq!(program.not_served.len(), 1);
+        assert!(program.not_served[0].contains("default/b/80"), "{:?}", program.not_served);
     }
 
     #[test]
-    fn names_and_times_that_the_kernel_would_not_take_are_refused() {
+    fn names_and_times_that_the_kernel_would_not_take_are_left_out() {
         let mut bad = table([]);
         bad.services.insert(key("a b"), service("10.96.0.1:80", &[]));
-        assert!(Program::compile(&bad).is_err());
+        assert_eq!(Program::compile(&bad).not_served.len(), 1);
         let mut long = table([]);
         long.services.insert(key(&"a".repeat(200)), service("10.96.0.1:80", &[]));
-        assert!(Program::compile(&long).is_err());
+        assert_eq!(Program::compile(&long).not_served.len(), 1);
         let mut affine = service("10.96.0.1:80", &["10.244.1.2:80"]);
         affine.affinity = Some(Duration::from_secs(90_000));
-        assert!(Program::compile(&table([("a", affine)])).is_err());
+        let fine = service("10.96.0.2:80", &["10.244.1.2:80"]);
+        let program = Program::compile(&table([("a", affine), ("b", fine)]));
+        assert_eq!((program.not_served.len(), program.chains.len()), (1, 1));
     }
 }

@@ -95,9 +95,9 @@ pub struct ServiceTable {
 pub struct Synced {
     /// Chains and map elements written or removed; 0: nothing had changed.
     pub changes: usize,
-    /// Entries that are not served: another one (the first in order) has the same address or port, or a host port
-    /// asks for a loopback address.
-    pub conflicts: Vec<String>,
+    /// Entries that are not served, and why: another one (the first in order) has the same address or port, a host
+    /// port asks for a loopback address, a name or time is none that the kernel takes.
+    pub not_served: Vec<String>,
     /// Connection-tracking entries of removed backends that were deleted.
     pub connections_forgotten: usize,
 }

@@ -67,8 +67,15 @@ impl Tables {
 
 impl State {
     fn sync(&mut self, wanted: Arc<ServiceTable>) -> Result<Synced> {
-        let program = Program::compile(&wanted)?;
         let found = self.kernel.handle(Family::Ipv4, &self.table)?;
+        if let Some(applied) = &self.applied
+            && Some(applied.handle) == found
+            && applied.wanted == wanted
+        {
+            let not_served = applied.program.not_served.clone();
+            return Ok(Synced { not_served, ..Synced::default() });
+        }
+        let program = Program::compile(&wanted);
         // What is taken is put back only when the kernel has it: after an error the next call rebuilds.
         let before = self.applied.take().filter(|applied| {
             Some(applied.handle) == found
@@ -82,7 +89,7 @@ impl State {
         };
         let known = before.map(|applied| fronts(&applied.wanted));
         let stale = Stale::between(known.as_ref(), &fronts(&wanted));
-        let conflicts = program.conflicts.clone();
+        let not_served = program.not_served.clone();
         self.applied = Some(Applied { wanted, program, handle });
         // The table is right by now; a kernel that does not show its connections cannot be helped.
         let forgotten = conntrack::forget_stale(self.kernel.socket(), &stale);
@@ -90,7 +97,7 @@ impl State {
             tracing::warn!(%error, "connections to backends that are gone stay until they time out");
             0
         });
-        Ok(Synced { changes, conflicts, connections_forgotten })
+        Ok(Synced { changes, not_served, connections_forgotten })
     }
 
     /// Only the difference, or everything where that is not known or the kernel has something else.

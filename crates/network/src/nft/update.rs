@@ -115,7 +115,7 @@ mod tests {
     #[test]
     fn nothing_changed_is_an_empty_transaction() {
         let wanted = table([("a", service("10.96.0.1:80", &["10.244.1.2:80"]))]);
-        let program = Program::compile(&wanted).unwrap();
+        let program = Program::compile(&wanted);
         let update = change("t", wanted.cluster_cidr, &program, &program);
         assert_eq!(update.changes, 0);
         assert!(update.batch.into_messages().is_empty());
@@ -131,7 +131,7 @@ mod tests {
             ("a", service("10.96.0.1:80", &["10.244.1.2:80", "10.244.2.2:80"])),
             ("b", service("10.96.0.2:80", &["10.244.1.3:80", "10.244.2.9:80"])),
         ]);
-        let [before, after] = [&old, &new].map(|table| Program::compile(table).unwrap());
+        let [before, after] = [&old, &new].map(Program::compile);
         let update = change("t", new.cluster_cidr, &before, &after);
         // The chain, one hairpin entry less and one more.
         assert_eq!(update.changes, 3);

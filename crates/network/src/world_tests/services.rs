@@ -331,5 +331,5 @@ async fn a_host_port_on_loopback_is_reported_and_not_served() {
         target: pod.target(),
     });
     let done = world.nodes[0].tables.sync(Arc::new(wanted)).await.unwrap();
-    assert_eq!(done.conflicts.len(), 1, "{:?}", done.conflicts);
+    assert_eq!(done.not_served.len(), 1, "{:?}", done.not_served);
 }
