@@ -22,11 +22,16 @@ impl BuildInfo {
         BuildInfo { version: version.into(), commit: String::new(), date: String::new() }
     }
 
+    /// The version as Kubernetes words it: `v1.32.0+pontoon-0.1.0`.
+    pub(crate) fn git_version(&self) -> String {
+        format!("{KUBERNETES}+pontoon-{}", self.version)
+    }
+
     pub(crate) fn to_json(&self) -> Value {
         json!({
             "major": "1",
             "minor": "32",
-            "gitVersion": format!("{KUBERNETES}+pontoon-{}", self.version),
+            "gitVersion": self.git_version(),
             "gitCommit": self.commit,
             "gitTreeState": "clean",
             "buildDate": self.date,
