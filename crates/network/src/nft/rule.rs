@@ -326,3 +326,50 @@ pub(super) fn write_data(message: &mut Message, kind: u16, data: &Data) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::{KEY, Rule, SetRef, Verdict};
+    use crate::netlink::Message;
+
+    /// The bytes after `nlmsghdr`.
+    fn bytes(write: impl FnOnce(&mut Rule<'_>)) -> Vec<u8> {
+        let mut message = Message::new(0, 0, &[], "test");
+        write(&mut Rule::new(&mut message));
+        message.bytes()[16..].to_vec()
+    }
+
+    #[test]
+    fn a_lookup_for_a_verdict_is_what_nft_sends() {
+        let found = bytes(|rule| {
+            rule.dispatch(SetRef::Named("m"), KEY);
+        });
+        let expected: &[u8] = &[
+            44, 0, 1, 0x80, // an expression
+            11, 0, 1, 0, b'l', b'o', b'o', b'k', b'u', b'p', 0, 0, // its name
+            28, 0, 2, 0x80, // its data:
+            6, 0, 1, 0, b'm', 0, 0, 0, // the map,
+            8, 0, 2, 0, 0, 0, 0, 8, // from register 8,
+            8, 0, 3, 0, 0, 0, 0, 0, // to the verdict
+        ];
+        assert_eq!(found, expected);
+    }
+
+    #[test]
+    fn a_verdict_names_its_chain() {
+        let found = bytes(|rule| {
+            rule.verdict(Verdict::Goto("c"));
+        });
+        let expected: &[u8] = &[
+            56, 0, 1, 0x80, // an expression
+            14, 0, 1, 0, b'i', b'm', b'm', b'e', b'd', b'i', b'a', b't', b'e', 0, 0,
+            0, // its name
+            36, 0, 2, 0x80, // its data:
+            8, 0, 1, 0, 0, 0, 0, 0, // to the verdict
+            24, 0, 2, 0x80, 20, 0, 2, 0x80, // a verdict:
+            8, 0, 1, 0, 0xff, 0xff, 0xff, 0xfc, // goto
+            6, 0, 2, 0, b'c', 0, 0, 0,
+        ];
+        assert_eq!(found, expected);
+    }
+}

@@ -4,6 +4,7 @@ use super::{TAG, Wires, check_mtu, check_name};
 use crate::netlink::{Family, Socket};
 use crate::rtnl::link::{self, Veth, VethEnd};
 use crate::rtnl::{address, route};
+use crate::sysctl::Setting;
 use crate::{Attachment, LinkKind, MachineLink, Netns, NetworkError, Result, mac};
 use ipnet::Ipv4Net;
 use std::net::Ipv4Addr;
@@ -19,6 +20,8 @@ struct Plug<'a> {
     address: Ipv4Addr,
     mtu: u32,
     bridge: &'a str,
+    /// A pod's port: it may come back out of where it went in, and speaks IPv4 only.
+    pod: bool,
 }
 
 impl Wires {
@@ -36,6 +39,7 @@ impl Wires {
             address: own,
             mtu: wanted.mtu,
             bridge: &wanted.bridge,
+            pod: true,
         };
         self.plug(&plug, &wanted.tag, |socket, index| {
             address::set(socket, index, Ipv4Net::from(own))?;
@@ -53,6 +57,7 @@ impl Wires {
             address: wanted.address.addr(),
             mtu: wanted.mtu,
             bridge: &wanted.bridge,
+            pod: false,
         };
         self.plug(&plug, "", |socket, index| {
             address::set(socket, index, wanted.address)?;
@@ -80,6 +85,11 @@ impl Wires {
                 let loopback = link::index(&mut socket, LOOPBACK)?;
                 link::set_up(&mut socket, loopback, true)?;
                 let index = link::index(&mut socket, plug.inside)?;
+                if plug.pod {
+                    // No pod has an IPv6 address, and on a hairpin port each would find its own link-local one
+                    // taken: by itself.
+                    Setting::new(format!("ipv6/conf/{}/disable_ipv6", plug.inside), "1").prefer();
+                }
                 link::set_up(&mut socket, index, true)?;
                 address(&mut socket, index)
             })?
@@ -112,6 +122,6 @@ impl Wires {
         let mut socket = self.socket();
         let port = link::index(&mut socket, plug.host)?;
         link::set_alias(&mut socket, port, &self.alias(tag))?;
-        link::set_hairpin(&mut socket, port)
+        if plug.pod { link::set_hairpin(&mut socket, port) } else { Ok(()) }
     }
 }
