@@ -86,13 +86,12 @@ impl Cache {
             self.retire(&key, &old);
             return Ok(Some(Change { key, old: Some(old), new: None, liveness: false }));
         };
-        let told = self.told.entry(resource).or_default();
-        *told = (*told).max(object.meta.resource_version);
+        self.heard(resource, object.meta.resource_version);
         self.insert(key, object)
     }
 
-    /// Takes over the answer to a write of our own. It counts only if the informer has not told
-    /// of anything as new yet: what it tells later is later, and the object may be gone by then.
+    /// Takes over the answer to a write of our own, a deletion among them. It counts only if the
+    /// informer has not told of anything as new yet: it may have told that the object is gone.
     pub fn apply_written(&mut self, object: Object) -> Result<Option<Change>, Unreadable> {
         let r = object.resource;
         let told = self.told.get(r).copied().unwrap_or(0);
@@ -100,7 +99,19 @@ impl Cache {
             return Ok(None);
         }
         let key = Key::new(r, object.meta.namespace.as_deref(), &object.meta.name);
+        // An object that is on its way out, or was taken away by this very write, is never news
+        // that it exists.
+        let known = self.entries.get(&key).is_some_and(|e| e.meta().uid == object.meta.uid);
+        if object.meta.is_terminating() && !known {
+            return Ok(None);
+        }
         self.insert(key, object)
+    }
+
+    /// Notes that the informer has told of everything up to a revision: of a list, of a bookmark.
+    pub fn heard(&mut self, resource: &'static Resource, revision: u64) {
+        let told = self.told.entry(resource).or_default();
+        *told = (*told).max(revision);
     }
 
     /// Takes over what is known of a node's life; a change if that is news of a known node.
@@ -318,5 +329,60 @@ fn note<K: Ord + Clone>(index: &mut BTreeMap<K, Keys>, at: &K, key: &Key, add: b
         if keys.is_empty() {
             index.remove(at);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn pod(name: &str, uid: &str, revision: u64, terminating: bool) -> Object {
+        let mut body = json!({
+            "metadata": {"name": name, "namespace": "n", "uid": uid, "labels": {"app": "a"}},
+            "spec": {"containers": [], "nodeName": "node"},
+        });
+        if terminating {
+            body["metadata"]["deletionTimestamp"] = json!("2026-01-01T00:00:00Z");
+        }
+        Object::from_value(resource::PODS, body, revision).unwrap()
+    }
+
+    fn tell(cache: &mut Cache, object: Option<Object>) -> bool {
+        cache.apply(resource::PODS, Some("n"), "p", object).unwrap().is_some()
+    }
+
+    fn check(cache: &Cache, pods: usize) {
+        let labels = BTreeMap::from([("app".to_owned(), "a".to_owned())]);
+        assert_eq!(cache.list::<Pod>(None).count(), pods);
+        assert_eq!(cache.pods_on("node").count(), pods);
+        assert_eq!(cache.pods_labelled("n", &labels).count(), pods);
+        assert_eq!(cache.orphans::<Pod>("n").count(), pods);
+    }
+
+    #[test]
+    fn indexes_follow_objects() {
+        let mut cache = Cache::default();
+        assert!(tell(&mut cache, Some(pod("p", "u", 3, false))));
+        check(&cache, 1);
+        assert!(!tell(&mut cache, Some(pod("p", "u", 2, true))), "older than what is known");
+        assert!(tell(&mut cache, None));
+        check(&cache, 0);
+        assert!(cache.by_uid("u").is_none());
+        assert!(!tell(&mut cache, None));
+    }
+
+    #[test]
+    fn own_writes_are_seen_at_once_but_never_bring_back_what_is_gone() {
+        let mut cache = Cache::default();
+        assert!(cache.apply_written(pod("p", "u", 5, false)).unwrap().is_some());
+        check(&cache, 1);
+        assert!(!tell(&mut cache, Some(pod("p", "u", 5, false))), "told again");
+        assert!(tell(&mut cache, None));
+        assert!(cache.apply_written(pod("p", "u", 5, false)).unwrap().is_none());
+        assert!(cache.apply_written(pod("p", "u", 7, true)).unwrap().is_none());
+        cache.heard(resource::PODS, 9);
+        assert!(cache.apply_written(pod("q", "v", 8, false)).unwrap().is_none());
+        check(&cache, 0);
     }
 }

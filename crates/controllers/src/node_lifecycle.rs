@@ -16,7 +16,7 @@ const READY: &str = "Ready";
 /// The reason of conditions that we set because nobody answers for the node.
 const LOST: &str = "NodeStatusUnknown";
 /// The reason of a pod's Ready condition that we took away because of its node.
-pub(crate) const NODE_LOST: &str = "NodeNotReady";
+const NODE_LOST: &str = "NodeNotReady";
 
 /// The node itself, or the node of a pod that says something else of its readiness.
 pub(crate) fn keys(change: &Change, cache: &Cache) -> Vec<Key> {
@@ -24,7 +24,8 @@ pub(crate) fn keys(change: &Change, cache: &Cache) -> Vec<Key> {
         return vec![change.key.clone()];
     }
     let Some(pod) = change.new.as_ref().and_then(|e| e.get::<Pod>()) else { return Vec::new() };
-    let node = pod_state::node(pod).filter(|n| cache.is_dead(n) == pod_state::is_ready(pod));
+    let node = pod_state::node(pod)
+        .filter(|n| if cache.is_dead(n) { pod_state::is_ready(pod) } else { was_taken(pod) });
     node.map(|n| Key::new(resource::NODES, None, n)).into_iter().collect()
 }
 
@@ -137,6 +138,12 @@ fn tell(plan: &mut Plan, cache: &Cache, key: &Key, verdict: &str) {
     plan.event(&edit::reference(cache, key), EventType::Normal, reason, message);
 }
 
+/// Whether it was our word that the pod is not ready.
+fn was_taken(pod: &Pod) -> bool {
+    let ready = pod_state::condition(pod, READY).filter(|c| c.status == "False");
+    ready.is_some_and(|c| c.reason.as_deref() == Some(NODE_LOST))
+}
+
 /// Takes a pod's readiness away with its node's life, and gives it back if the node returns with
 /// its containers as they were.
 fn pod_readiness(now: Timestamp, pod: &Pod, alive: Option<bool>) -> Option<Action> {
@@ -144,10 +151,9 @@ fn pod_readiness(now: Timestamp, pod: &Pod, alive: Option<bool>) -> Option<Actio
         return None;
     }
     let ready = pod_state::condition(pod, READY)?;
-    let taken = ready.status == "False" && ready.reason.as_deref() == Some(NODE_LOST);
     let (status, reason) = match alive? {
         false if ready.status == "True" => ("False", Some(NODE_LOST.to_owned())),
-        true if taken && pod_state::holds(pod, "ContainersReady") => ("True", None),
+        true if was_taken(pod) && pod_state::holds(pod, "ContainersReady") => ("True", None),
         _ => return None,
     };
     let mut wanted = pod.status.clone()?;

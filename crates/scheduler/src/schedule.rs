@@ -74,6 +74,13 @@ fn key(pod: &Pod) -> (String, String) {
 /// A node that fits, cheapest first; equal ones in the seed's order.
 type Candidate = Reverse<(i64, u64, usize)>;
 
+/// Nodes that are in the same domains of everything that a class of pods minds.
+struct District {
+    /// Any of them: it stands for all in what concerns other pods.
+    first: usize,
+    nodes: BinaryHeap<Candidate>,
+}
+
 /// The search for places for one class of pods.
 struct Search<'a> {
     snapshot: &'a mut Snapshot,
@@ -83,6 +90,9 @@ struct Search<'a> {
     /// Nodes that may be used: all, or the few that the pods name.
     nodes: Vec<usize>,
     fitting: BinaryHeap<Candidate>,
+    /// Of coupled pods only: the nodes by domains, and where the last pod went.
+    districts: Vec<District>,
+    taken_from: usize,
     /// Whether `fitting` came from all of `nodes`.
     whole: bool,
     started: bool,
@@ -110,6 +120,8 @@ impl<'a> Search<'a> {
             seed: hash_of(&(seed, &info.namespace, &info.group)),
             nodes,
             fitting: BinaryHeap::new(),
+            districts: Vec::new(),
+            taken_from: 0,
             whole: false,
             started: false,
             refused: refused.map(Arc::new),
@@ -136,8 +148,10 @@ impl<'a> Search<'a> {
         };
         self.snapshot.assume(key, uid, index, self.info);
         self.topology.placed(&self.snapshot.nodes[index]);
-        if !self.info.is_coupled() {
-            self.offer(index);
+        let candidate = Reverse(self.candidate(index));
+        match self.districts.get_mut(self.taken_from) {
+            Some(district) => district.nodes.push(candidate),
+            None => self.fitting.push(candidate),
         }
         Outcome::Node(self.snapshot.nodes[index].name.clone())
     }
@@ -151,7 +165,7 @@ impl<'a> Search<'a> {
         }
         loop {
             while let Some(Reverse((_, _, index))) = self.fitting.pop() {
-                if self.fits(index, &[]) {
+                if self.fits(index) {
                     return Some(index);
                 }
             }
@@ -162,17 +176,54 @@ impl<'a> Search<'a> {
         }
     }
 
-    /// The cheapest node for pods whose places depend on each other: all are looked at each time.
+    /// The cheapest node for pods whose places depend on each other. Nodes that share all domains
+    /// are alike to them, so each such district is judged once and offers its cheapest node.
     fn best_of_all(&mut self) -> Option<usize> {
         if !self.started {
             self.started = true;
-            let nodes = std::mem::take(&mut self.nodes);
-            let suits = |i: &usize| filter::suits(self.info, &self.snapshot.nodes[*i]);
-            self.nodes = nodes.into_iter().filter(suits).collect();
+            self.divide();
         }
         let floors = self.topology.floors();
-        let fitting = self.nodes.iter().filter(|i| self.fits(**i, &floors));
-        fitting.map(|i| self.candidate(*i)).min().map(|(_, _, index)| index)
+        let mut best: Option<((i64, u64, usize), usize)> = None;
+        for (at, district) in self.districts.iter_mut().enumerate() {
+            let first = &self.snapshot.nodes[district.first];
+            if self.topology.refusal(first, &floors).is_some() {
+                continue;
+            }
+            // A node that is full stays so while this class is placed.
+            while let Some(Reverse((_, _, index))) = district.nodes.peek()
+                && !filter::has_room(self.info, &self.snapshot.nodes[*index])
+            {
+                district.nodes.pop();
+            }
+            let Some(Reverse((cost, tie, index))) = district.nodes.peek() else { continue };
+            let offer = (cost + self.topology.cost(first), *tie, *index);
+            if best.is_none_or(|(other, _)| offer < other) {
+                best = Some((offer, at));
+            }
+        }
+        let (_, at) = best?;
+        self.taken_from = at;
+        self.districts[at].nodes.pop().map(|Reverse((_, _, index))| index)
+    }
+
+    /// Sorts the nodes that may be used by the domains they are in.
+    fn divide(&mut self) {
+        let keys = self.topology.keys();
+        let mut known: Map<Vec<Option<String>>, usize> = Map::default();
+        for index in std::mem::take(&mut self.nodes) {
+            let node = &self.snapshot.nodes[index];
+            if !filter::suits(self.info, node) {
+                continue;
+            }
+            let place = keys.iter().map(|k| node.labels.get(k).cloned()).collect();
+            let at = *known.entry(place).or_insert_with(|| {
+                self.districts.push(District { first: index, nodes: BinaryHeap::new() });
+                self.districts.len() - 1
+            });
+            let candidate = self.candidate(index);
+            self.districts[at].nodes.push(Reverse(candidate));
+        }
     }
 
     /// How many fitting nodes are enough to choose from. While the group has fewer pods than that,
@@ -195,8 +246,9 @@ impl<'a> Search<'a> {
                 break;
             }
             seen += 1;
-            if filter::suits(self.info, &self.snapshot.nodes[*index]) && self.fits(*index, &[]) {
-                self.offer(*index);
+            if filter::suits(self.info, &self.snapshot.nodes[*index]) && self.fits(*index) {
+                let candidate = self.candidate(*index);
+                self.fitting.push(Reverse(candidate));
             }
         }
         self.whole = seen == nodes.len();
@@ -206,22 +258,16 @@ impl<'a> Search<'a> {
         self.nodes = nodes;
     }
 
-    fn fits(&self, index: usize, floors: &[i64]) -> bool {
+    fn fits(&self, index: usize) -> bool {
         let node = &self.snapshot.nodes[index];
-        filter::has_room(self.info, node) && self.topology.refusal(node, floors).is_none()
-    }
-
-    fn offer(&mut self, index: usize) {
-        let candidate = self.candidate(index);
-        self.fitting.push(Reverse(candidate));
+        filter::has_room(self.info, node) && self.topology.refusal(node, &[]).is_none()
     }
 
     fn candidate(&self, index: usize) -> (i64, u64, usize) {
         let node = &self.snapshot.nodes[index];
         let group = self.snapshot.group(self.info);
         let beside = group.and_then(|g| g.nodes.get(&index)).copied().unwrap_or(0);
-        let cost = score::cost(self.info, node, beside) + self.topology.cost(node);
-        (cost, hash_of(&(self.seed, index)), index)
+        (score::cost(self.info, node, beside), hash_of(&(self.seed, index)), index)
     }
 
     fn explain(&self) -> Explanation {

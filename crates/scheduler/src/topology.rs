@@ -100,6 +100,17 @@ impl Topology {
         }
     }
 
+    /// The node labels that make the domains.
+    pub(crate) fn keys(&self) -> Vec<String> {
+        let spread = self.spread.iter().map(|(_, d)| d);
+        let liked = self.liked.iter().map(|(_, d)| d);
+        let all = spread.chain(&self.near).chain(&self.apart).chain(&self.rejected).chain(liked);
+        let mut keys: Vec<String> = all.map(|d| d.key.clone()).collect();
+        keys.sort();
+        keys.dedup();
+        keys
+    }
+
     /// Counts one more pod of the class on a node.
     pub(crate) fn placed(&mut self, node: &NodeInfo) {
         let spread = self.spread.iter_mut().map(|(_, d)| d);
