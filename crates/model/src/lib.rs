@@ -9,4 +9,5 @@ pub mod quantity;
 pub mod resource;
 pub mod selector;
 pub mod status;
+pub mod unsupported;
 pub mod validate;
