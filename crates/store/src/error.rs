@@ -34,17 +34,16 @@ pub enum OpenError {
         /// What does not hold.
         reason: &'static str,
     },
-    /// The log starts after the state that could be restored ends.
-    #[error("the log in {} starts at entry {log_start} but the newest good snapshot ends at {snapshot}: {hint}", dir.display())]
+    /// The log begins after the state that could be restored ends.
+    #[error("the log in {} begins at entry {log_start}, but {reason}; if other managers are well, remove this \
+             member from the cluster, delete its data directory and join again", dir.display())]
     Gap {
         /// The store's directory.
         dir: PathBuf,
         /// First entry of the log.
         log_start: u64,
-        /// Last entry of the snapshot; 0 is none.
-        snapshot: u64,
-        /// What to do.
-        hint: &'static str,
+        /// What is missing.
+        reason: &'static str,
     },
     /// Another process has the directory open.
     #[error("{} is in use by another process", dir.display())]
@@ -101,6 +100,9 @@ pub enum WriteError {
         /// The limit.
         limit: usize,
     },
+    /// The transaction was done, but its answer is too large to be forwarded by the leader.
+    #[error("the transaction was done, but its answer is too large to be forwarded")]
+    AnswerTooLarge,
     /// Too many writes wait already.
     #[error("{limit} writes are waiting already; try again later")]
     Overloaded {
@@ -110,6 +112,12 @@ pub enum WriteError {
     /// A key is empty.
     #[error("a key must not be empty")]
     EmptyKey,
+    /// Transactions are nested too deeply.
+    #[error("transactions are nested deeper than {limit}")]
+    TooDeep {
+        /// The limit.
+        limit: usize,
+    },
     /// A transaction writes a key twice.
     #[error("the transaction writes key {key:?} more than once")]
     DuplicateKey {
@@ -166,7 +174,8 @@ impl WriteError {
     /// True if the write certainly did not and will not happen.
     #[must_use]
     pub fn is_definite(&self) -> bool {
-        !matches!(self, WriteError::Timeout { .. } | WriteError::Stopped)
+        let unknown = matches!(self, WriteError::Timeout { .. } | WriteError::Stopped);
+        !unknown && *self != WriteError::AnswerTooLarge
     }
 }
 

@@ -2,12 +2,26 @@
 //!
 //! [`Store`] is the whole of it; see `ALGORITHM.md` beside the sources for how it works.
 
+mod command;
 mod config;
+mod core;
 mod error;
+mod housekeeping;
+mod hub;
 mod kv;
 mod lease;
+mod lessor;
+mod linearize;
+mod log;
 mod member;
+mod membership;
+mod mvcc;
+mod open;
+mod propose;
+mod raft;
 mod range;
+mod retry;
+mod snapshot;
 mod store;
 mod transport;
 mod txn;

@@ -2,26 +2,30 @@
 
 use std::sync::Arc;
 
+use async_trait::async_trait;
 use bytes::Bytes;
+use openraft::RaftMetrics;
+use openraft::async_runtime::watch::WatchReceiver;
 use tokio::sync::watch;
 
+use crate::command::{Command, Reply};
 use crate::config::StoreConfig;
+use crate::core::Core;
 use crate::error::{MemberError, OpenError, ReadError, WatchError, WriteError};
 use crate::lease::{Lease, LeaseStatus};
+use crate::log::Health;
 use crate::member::{Leadership, Member, MemberId, MemberStatus};
+use crate::raft::{Answer, Call, CallError, Calls, Refusal, Server, Types};
 use crate::range::{Range, RangeResponse, Read};
+use crate::retry::Retry;
 use crate::transport::{BoxedStream, Transport};
-use crate::txn::{DeleteRange, Put, Txn, TxnResponse};
+use crate::txn::{DeleteRange, OpResponse, Put, Txn, TxnResponse};
 use crate::watch::{Watch, WatchRequest};
 
 /// The replicated key-value state as this member holds it. Cheap to clone.
 #[derive(Clone)]
 pub struct Store {
-    inner: Arc<Inner>,
-}
-
-struct Inner {
-    leadership: watch::Receiver<Leadership>,
+    core: Arc<Core>,
 }
 
 /// How a store is doing.
@@ -59,58 +63,68 @@ impl Store {
         config: StoreConfig,
         transport: Arc<dyn Transport>,
     ) -> Result<Store, OpenError> {
-        let _ = (config, transport);
-        let (_, leadership) = watch::channel(Leadership::default());
-        Ok(Store { inner: Arc::new(Inner { leadership }) })
+        Ok(Store { core: crate::open::open(config, transport).await? })
     }
 
     /// Makes a cluster of one out of this store. Durable when it returns; this member leads.
     pub async fn bootstrap(&self, me: Member) -> Result<(), MemberError> {
-        let _ = me;
-        Err(MemberError::Stopped)
+        self.core.bootstrap(me).await
     }
 
     /// Serves a connection that another member opened, until it ends or the store stops.
     pub async fn serve(&self, stream: BoxedStream) {
-        drop(stream);
+        let server = Server {
+            me: self.core.me(),
+            engine: self.core.engine.clone(),
+            snapshots: Arc::clone(&self.core.snapshots),
+            votes_from: self.core.votes_from,
+            calls: Arc::clone(&self.core) as Arc<dyn Calls>,
+        };
+        tokio::select! {
+            () = self.core.stop.cancelled() => {}
+            ended = server.serve(stream) => if let Err(error) = ended {
+                tracing::debug!(%error, "a connection from a member ended");
+            },
+        }
     }
 
     /// Adds a member: as a learner, then, when it has caught up, as a voter. May be asked of any
     /// member, and again if it failed half way.
     pub async fn add_member(&self, member: Member) -> Result<(), MemberError> {
-        let _ = member;
-        Err(MemberError::Stopped)
+        self.core.add_member(member).await
     }
 
     /// Removes a member; refused if those that remain would be no quorum of those that answer.
     pub async fn remove_member(&self, id: MemberId) -> Result<(), MemberError> {
-        let _ = id;
-        Err(MemberError::Stopped)
+        self.core.remove_member(id).await
     }
 
     /// The members this store knows, by number.
     #[must_use]
     pub fn members(&self) -> Vec<MemberStatus> {
-        Vec::new()
+        self.core.member_statuses()
     }
 
     /// Who leads, and when that changes.
     #[must_use]
     pub fn leadership(&self) -> watch::Receiver<Leadership> {
-        self.inner.leadership.clone()
+        self.core.leadership.subscribe()
     }
 
     /// Hands leadership to `to`, or to the member that is most up to date. Does nothing elsewhere
     /// than on the leader.
     pub async fn transfer_leadership(&self, to: Option<MemberId>) -> Result<(), MemberError> {
-        let _ = to;
-        Err(MemberError::Stopped)
+        self.core.transfer(to).await
     }
 
     /// Does a transaction; on any member. When it answers, a quorum has the transaction on disk.
+    /// One that only reads is a linearizable read.
     pub async fn txn(&self, txn: Txn) -> Result<TxnResponse, WriteError> {
-        let _ = txn;
-        Err(WriteError::NotInCluster)
+        crate::mvcc::validate(&txn)?;
+        match self.core.propose(Command::Txn(txn)).await? {
+            Reply::Txn(response) => Ok(response),
+            _ => Err(WriteError::Stopped),
+        }
     }
 
     /// Writes a key; answers with the revision.
@@ -124,93 +138,213 @@ impl Store {
 
     /// Deletes a key; answers with the number of keys deleted, 0 or 1.
     pub async fn delete(&self, key: impl Into<Bytes>) -> Result<u64, WriteError> {
-        self.txn(Txn::new().then(DeleteRange::key(key))).await?;
-        Ok(0)
+        let response = self.txn(Txn::new().then(DeleteRange::key(key))).await?;
+        Ok(match response.responses.first() {
+            Some(OpResponse::DeleteRange { deleted, .. }) => *deleted,
+            _ => 0,
+        })
     }
 
     /// Reads keys.
     pub async fn range(&self, range: Range, read: Read) -> Result<RangeResponse, ReadError> {
-        let _ = (range, read);
-        Err(ReadError::NotInCluster)
+        if read == Read::Linearizable {
+            self.core.linearize().await?;
+        }
+        self.core.replica.state().range(&range)
     }
 
     /// Follows changes as this member applies them.
     pub fn watch(&self, request: WatchRequest) -> Result<Watch, WatchError> {
-        let _ = request;
-        Err(WatchError::Compacted { compact_revision: 0 })
+        let replica = &self.core.replica;
+        let capacity = self.core.config.tuning.watch_queue;
+        let subscription = replica.hub.subscribe(request, capacity, || replica.state())?;
+        Ok(Watch::new(subscription, Arc::clone(&replica.hub)))
     }
 
     /// Forgets history before `revision`; done automatically as well.
     pub async fn compact(&self, revision: u64) -> Result<(), WriteError> {
-        let _ = revision;
-        Err(WriteError::NotInCluster)
+        self.core.propose(Command::Compact(revision)).await.map(|_| ())
     }
 
-    /// The newest revision this member has applied.
+    /// The newest revision this member has applied; 1 before the first write.
     #[must_use]
     pub fn revision(&self) -> u64 {
-        0
+        self.core.replica.state().revision()
     }
 
-    /// The oldest revision that can be read.
+    /// The oldest revision that can be read; 0 is "all".
     #[must_use]
     pub fn compact_revision(&self) -> u64 {
-        0
+        self.core.replica.state().compact_revision()
     }
 
     /// Grants a lease of `ttl` seconds, under a given number or a new one.
     pub async fn lease_grant(&self, ttl: i64, id: Option<i64>) -> Result<Lease, WriteError> {
-        let _ = (ttl, id);
-        Err(WriteError::NotInCluster)
+        let id = id.unwrap_or_else(|| rand::random_range(1..i64::MAX));
+        match self.core.propose(Command::LeaseGrant(Lease { id, ttl })).await? {
+            Reply::Granted(lease) => Ok(lease),
+            _ => Err(WriteError::Stopped),
+        }
     }
 
     /// Gives a lease its full time again; answers with that time in seconds.
     pub async fn lease_keepalive(&self, id: i64) -> Result<i64, WriteError> {
-        let _ = id;
-        Err(WriteError::NotInCluster)
+        match self.ask(Call::KeepAlive(id)).await? {
+            Answer::KeptAlive(result) => result,
+            _ => Err(WriteError::Stopped),
+        }
     }
 
     /// Ends a lease: its keys are deleted at one revision.
     pub async fn lease_revoke(&self, id: i64) -> Result<(), WriteError> {
-        let _ = id;
-        Err(WriteError::NotInCluster)
+        self.core.propose(Command::LeaseRevoke(id)).await.map(|_| ())
     }
 
     /// What is left of a lease, and its keys; asked of the leader.
     pub async fn lease_status(&self, id: i64) -> Result<LeaseStatus, WriteError> {
-        let _ = id;
-        Err(WriteError::NotInCluster)
+        match self.ask(Call::LeaseStatus(id)).await? {
+            Answer::LeaseStatus(result) => result,
+            _ => Err(WriteError::Stopped),
+        }
     }
 
     /// The leases that this member knows.
     #[must_use]
     pub fn leases(&self) -> Vec<Lease> {
-        Vec::new()
+        self.core.replica.state().leases()
     }
 
     /// Writes a snapshot now; returns when it is on disk.
     pub async fn snapshot(&self) -> Result<(), WriteError> {
-        Err(WriteError::NotInCluster)
+        let applied = *self.core.replica.applied().borrow();
+        if applied == 0 {
+            return Err(WriteError::NotInCluster);
+        }
+        let stopped = |_| WriteError::Stopped;
+        self.core.engine.trigger().snapshot().await.map_err(stopped)?;
+        let done = |metrics: &RaftMetrics<Types>| {
+            metrics.snapshot.as_ref().is_some_and(|id| id.index() + 1 >= applied)
+        };
+        let written = self.core.engine.wait(None).metrics(done, "a snapshot is written").await;
+        written.map(|_| ()).map_err(|_| WriteError::Stopped)
     }
 
     /// How this store is doing.
     #[must_use]
     pub fn status(&self) -> StoreStatus {
+        let core = &self.core;
+        let (last_index, snapshot_index) = {
+            let metrics = core.engine.metrics();
+            let metrics = metrics.borrow_watched();
+            let snapshot = metrics.snapshot.as_ref().map_or(0, |id| id.index());
+            (metrics.last_log_index.unwrap_or(0), snapshot)
+        };
+        let health = core.health.borrow().clone();
+        let failed = match health {
+            Health::Failed(ref reason) => Some(reason.clone()),
+            Health::Good | Health::Full => core.failure(),
+        };
+        let state = core.replica.state();
         StoreStatus {
-            member: 0,
-            leadership: Leadership::default(),
-            revision: 0,
-            compact_revision: 0,
-            last_index: 0,
-            applied_index: 0,
-            snapshot_index: 0,
-            log_bytes: 0,
-            keys: 0,
-            disk_full: false,
-            failed: None,
+            member: core.me(),
+            leadership: core.leader(),
+            revision: state.revision(),
+            compact_revision: state.compact_revision(),
+            last_index,
+            applied_index: core.replica.applied().borrow().saturating_sub(1),
+            snapshot_index,
+            log_bytes: core.log.size().bytes,
+            keys: state.live_keys(),
+            disk_full: health == Health::Full,
+            failed,
         }
     }
 
     /// Hands leadership over if this member leads, stops, and closes the files.
-    pub async fn shutdown(&self) {}
+    pub async fn shutdown(&self) {
+        let core = &self.core;
+        if let Err(error) = core.transfer(None).await {
+            tracing::debug!(%error, "nobody took over");
+        }
+        core.stop.cancel();
+        if let Err(error) = core.engine.shutdown().await {
+            tracing::warn!(%error, "the consensus engine did not stop cleanly");
+        }
+        core.replica.hub.close();
+        core.leadership.send_replace(Leadership::default());
+        let log = Arc::clone(&core.log);
+        if tokio::task::spawn_blocking(move || log.close()).await.is_err() {
+            tracing::error!("the log was not closed cleanly");
+        }
+    }
+
+    /// Asks the leader, whoever it is, until it answers or time is up.
+    async fn ask(&self, call: Call) -> Result<Answer, WriteError> {
+        let core = &self.core;
+        if !core.in_cluster() {
+            return Err(WriteError::NotInCluster);
+        }
+        let timeout = core.config.tuning.request_timeout;
+        let mut retry = Retry::new(timeout, core.leadership.subscribe());
+        loop {
+            if core.is_stopped() {
+                return Err(WriteError::Stopped);
+            }
+            let again = match &call {
+                Call::KeepAlive(id) => Call::KeepAlive(*id),
+                Call::LeaseStatus(id) => Call::LeaseStatus(*id),
+                _ => return Err(WriteError::Stopped),
+            };
+            let answer = if core.leader().is_me {
+                core.answer(again).await.map_err(CallError::Refused)
+            } else {
+                core.ask_leader(again, retry.left()).await
+            };
+            match answer {
+                Ok(answer) => return Ok(answer),
+                Err(error) => tracing::debug!(%error, "the leader does not answer"),
+            }
+            if !retry.pause().await {
+                return Err(WriteError::NoLeader { waited_ms: retry.waited_ms() });
+            }
+        }
+    }
+}
+
+#[async_trait]
+impl Calls for Core {
+    async fn answer(&self, call: Call) -> Result<Answer, Refusal> {
+        match call {
+            Call::ReadIndex => Ok(Answer::ReadIndex(self.read_index().await?)),
+            Call::Propose(proposals) => {
+                Ok(Answer::Proposed(self.propose_forwarded(proposals).await))
+            }
+            Call::AddMember(_) | Call::RemoveMember(_) => {
+                if !self.leader().is_me {
+                    return Err(Refusal::NotLeader);
+                }
+                Ok(Answer::Members(self.change_here(&call).await?))
+            }
+            Call::KeepAlive(id) => {
+                // A leader that was replaced without noticing must not keep leases alive.
+                self.read_index().await?;
+                let kept = self.replica.lessor.keep_alive(id);
+                Ok(Answer::KeptAlive(kept.ok_or(WriteError::LeaseNotFound { id })))
+            }
+            Call::LeaseStatus(id) => {
+                self.read_index().await?;
+                Ok(Answer::LeaseStatus(self.lease_status(id)))
+            }
+            Call::Vote(_) | Call::PreVote(_) | Call::Transfer(_) => Err(Refusal::NotLeader),
+        }
+    }
+}
+
+impl Core {
+    fn lease_status(&self, id: i64) -> Result<LeaseStatus, WriteError> {
+        let not_found = WriteError::LeaseNotFound { id };
+        let Some((lease, keys)) = self.replica.state().lease(id) else { return Err(not_found) };
+        let remaining = self.replica.lessor.remaining(id).ok_or(not_found)?;
+        Ok(LeaseStatus { lease, remaining, keys })
+    }
 }

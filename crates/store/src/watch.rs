@@ -5,6 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use crate::error::WatchError;
+use crate::hub::{Hub, Subscription};
 use crate::kv::{Event, prefix_end};
 
 /// Which changes to follow.
@@ -59,21 +60,65 @@ pub struct Batch {
 }
 
 /// The receiving end of a watch. Dropping it ends the watch.
-#[derive(Debug)]
 pub struct Watch {
-    _private: (),
+    subscription: Subscription,
+    hub: Arc<Hub>,
+    /// The last revision delivered, or passed over in the replay.
+    delivered: u64,
+    ended: bool,
 }
 
 impl Watch {
+    pub(crate) fn new(subscription: Subscription, hub: Arc<Hub>) -> Watch {
+        let delivered = subscription.from.saturating_sub(1);
+        Watch { subscription, hub, delivered, ended: false }
+    }
+
     /// The next changes; an error once, then `None`, when the watch had to end; `None` also when the
     /// store stops. Cancel safe.
     pub async fn next(&mut self) -> Option<Result<Batch, WatchError>> {
-        None
+        while let Some(batch) = self.subscription.replay.pop_front() {
+            self.delivered = batch.revision;
+            if let Some(selected) = self.subscription.target.select(&batch) {
+                return Some(Ok(selected));
+            }
+        }
+        if self.ended {
+            return None;
+        }
+        match self.subscription.queue.recv().await {
+            Some(batch) => {
+                self.delivered = batch.revision;
+                Some(Ok(batch))
+            }
+            None => {
+                self.ended = true;
+                self.subscription.fate.take().map(Err)
+            }
+        }
     }
 
-    /// Everything up to this revision was delivered by [`Watch::next`], or had nothing to watch.
+    /// Every watched change up to this revision was delivered by [`Watch::next`].
     #[must_use]
     pub fn progress(&self) -> u64 {
-        0
+        // Read before the queue: what is published later does not count.
+        let published = self.hub.published();
+        let idle = self.subscription.replay.is_empty() && self.subscription.queue.is_empty();
+        if idle && !self.subscription.queue.is_closed() {
+            return self.delivered.max(published);
+        }
+        self.delivered
+    }
+}
+
+impl Drop for Watch {
+    fn drop(&mut self) {
+        self.hub.unsubscribe(self.subscription.group, self.subscription.watcher);
+    }
+}
+
+impl std::fmt::Debug for Watch {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Watch").field("delivered", &self.delivered).finish_non_exhaustive()
     }
 }

@@ -1,0 +1,169 @@
+//! What a store does by itself: says who leads, ends leases, forgets history, writes snapshots.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+
+use openraft::ServerState;
+use openraft::async_runtime::watch::WatchReceiver;
+use tokio::time::{Instant, MissedTickBehavior};
+
+use crate::command::Command;
+use crate::core::Core;
+use crate::log::Health;
+use crate::member::Leadership;
+
+/// How often leases are looked at.
+const TICK: Duration = Duration::from_millis(200);
+/// Ticks between looks at history and log.
+const SLOW: u64 = 5;
+/// Ticks between notes of what the newest revision is.
+const SAMPLE: u64 = 25;
+/// Leases ended at a time.
+const LEASES: usize = 256;
+/// With more than this many times the history that must be kept, age does not count.
+const HISTORY_FACTOR: u64 = 5;
+
+/// Tells everyone who leads, until the store stops.
+pub(crate) async fn follow_leadership(core: Arc<Core>) {
+    let mut metrics = core.engine.server_metrics();
+    loop {
+        let now = {
+            let metrics = metrics.borrow_and_update();
+            let leader = metrics.current_leader;
+            let is_me = metrics.state == ServerState::Leader && leader == Some(core.me());
+            Leadership { leader, is_me, term: metrics.vote.leader_id.term }
+        };
+        let before = core.leader();
+        if now.is_me && !before.is_me {
+            // Nobody knows when a lease was last kept alive, so each lives its full time again.
+            core.replica.lessor.renew_all();
+        }
+        if now != before {
+            tracing::info!(leader = ?now.leader, me = now.is_me, term = now.term, "leadership");
+            core.leadership.send_replace(now);
+        }
+        tokio::select! {
+            () = core.stop.cancelled() => return,
+            changed = metrics.changed() => if changed.is_err() {
+                // The engine stopped: nobody leads here any more.
+                core.leadership.send_replace(Leadership::default());
+                return;
+            },
+        }
+    }
+}
+
+/// Does what is due, until the store stops.
+pub(crate) async fn run(core: Arc<Core>) {
+    let mut ticks = tokio::time::interval(TICK);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut history = History::default();
+    let mut snapshots = Snapshots { appended: 0, applied: 0 };
+    for tick in 0_u64.. {
+        tokio::select! {
+            () = core.stop.cancelled() => return,
+            _ = ticks.tick() => {}
+        }
+        let leads = core.leader().is_me;
+        if leads {
+            end_leases(&core);
+        }
+        if tick % SAMPLE == 0 {
+            history.sample(&core);
+        }
+        if tick % SLOW == 0 {
+            snapshots.take_if_due(&core).await;
+            if leads {
+                history.compact_if_due(&core).await;
+                core.finish_change().await;
+                hand_over_if_full(&core).await;
+            }
+        }
+    }
+}
+
+fn end_leases(core: &Arc<Core>) {
+    for id in core.replica.lessor.due(LEASES) {
+        let core = Arc::clone(core);
+        tokio::spawn(async move {
+            if let Err(error) = core.propose(Command::LeaseRevoke(id)).await {
+                tracing::debug!(id, %error, "a lease could not be ended yet");
+                core.replica.lessor.retry(id);
+            }
+        });
+    }
+}
+
+/// A leader that cannot write lets another lead.
+async fn hand_over_if_full(core: &Core) {
+    if *core.health.borrow() == Health::Full
+        && let Err(error) = core.transfer(None).await
+    {
+        tracing::debug!(%error, "the leader's disk is full and nobody else can lead");
+    }
+}
+
+/// Which revision was the newest when.
+#[derive(Default)]
+struct History {
+    samples: VecDeque<(Instant, u64)>,
+}
+
+impl History {
+    fn sample(&mut self, core: &Core) {
+        let keep = core.config.tuning.history_age;
+        let now = Instant::now();
+        self.samples.push_back((now, core.replica.state().revision()));
+        while self.samples.get(1).is_some_and(|(at, _)| now.duration_since(*at) > keep) {
+            self.samples.pop_front();
+        }
+    }
+
+    /// Compacts what is old, and what is too much.
+    async fn compact_if_due(&self, core: &Core) {
+        let (revision, compacted) = {
+            let state = core.replica.state();
+            (state.revision(), state.compact_revision())
+        };
+        let tuning = &core.config.tuning;
+        let keep = tuning.history_revisions;
+        let old = self
+            .samples
+            .iter()
+            .take_while(|(at, _)| at.elapsed() >= tuning.history_age)
+            .last()
+            .map_or(0, |(_, revision)| *revision);
+        let much = revision.saturating_sub(keep.saturating_mul(HISTORY_FACTOR));
+        let target = old.max(much).min(revision.saturating_sub(keep));
+        if target <= compacted + keep / 10 {
+            return;
+        }
+        if let Err(error) = core.propose(Command::Compact(target)).await {
+            tracing::debug!(target, %error, "history was not compacted");
+        }
+    }
+}
+
+/// How much was in the log when the last snapshot was asked for.
+struct Snapshots {
+    appended: u64,
+    applied: u64,
+}
+
+impl Snapshots {
+    async fn take_if_due(&mut self, core: &Core) {
+        let appended = core.log.size().appended;
+        let applied = *core.replica.applied().borrow();
+        let tuning = &core.config.tuning;
+        let due = appended.saturating_sub(self.appended) >= tuning.snapshot_bytes
+            || applied.saturating_sub(self.applied) >= tuning.snapshot_entries;
+        if !due {
+            return;
+        }
+        (self.appended, self.applied) = (appended, applied);
+        if core.engine.trigger().snapshot().await.is_err() {
+            tracing::debug!("the engine has stopped; no snapshot is written");
+        }
+    }
+}

@@ -1,0 +1,63 @@
+//! Writing to files so that it holds: directories synced, space errors told apart.
+
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+
+/// Makes the names in `dir` durable: after a file was made, renamed or removed.
+pub(crate) fn sync_dir(dir: &Path) -> io::Result<()> {
+    File::open(dir)?.sync_all()
+}
+
+/// True if space may come back and the write may then succeed.
+pub(super) fn is_full(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
+}
+
+/// Makes tests see a full or a failing disk.
+#[cfg(test)]
+#[derive(Default)]
+pub(crate) struct Faults {
+    /// Bytes that still fit; negative is "all".
+    pub(crate) space: std::sync::atomic::AtomicI64,
+    pub(crate) limited: std::sync::atomic::AtomicBool,
+}
+
+#[cfg(test)]
+impl Faults {
+    /// From now on only `bytes` more can be written.
+    pub(crate) fn leave_space(&self, bytes: i64) {
+        use std::sync::atomic::Ordering::SeqCst;
+        self.space.store(bytes, SeqCst);
+        self.limited.store(true, SeqCst);
+    }
+
+    /// There is space again.
+    pub(crate) fn free(&self) {
+        self.limited.store(false, std::sync::atomic::Ordering::SeqCst);
+    }
+
+    fn check(&self, file: &File, bytes: &[u8], at: u64) -> io::Result<()> {
+        use std::sync::atomic::Ordering::SeqCst;
+        if !self.limited.load(SeqCst) {
+            return Ok(());
+        }
+        let fits = usize::try_from(self.space.load(SeqCst)).unwrap_or(0).min(bytes.len());
+        if fits == bytes.len() {
+            self.space.fetch_sub(fits as i64, SeqCst);
+            return Ok(());
+        }
+        file.write_all_at(&bytes[..fits], at)?;
+        Err(io::Error::from(io::ErrorKind::StorageFull))
+    }
+}
+
+impl super::Shared {
+    /// Writes all of `bytes` at `at`.
+    pub(super) fn write_at(&self, file: &File, bytes: &[u8], at: u64) -> io::Result<()> {
+        #[cfg(test)]
+        self.faults.check(file, bytes, at)?;
+        file.write_all_at(bytes, at)
+    }
+}

@@ -1,0 +1,221 @@
+//! Reading the log back after a stop of any kind.
+//!
+//! A crash can leave the last group half written; that is cut off, for nobody was told that it was
+//! durable. Anything else that does not check is damage, and the log is refused.
+
+use std::fs::File;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use super::Position;
+use super::disk::sync_dir;
+use super::record::{HEADER, Header, Kind};
+use super::segment::{FILE_HEADER, Segment, seq_of};
+use super::view::{Place, View};
+use crate::error::OpenError;
+
+/// Disks write sectors of this size, or larger, whole.
+const SECTOR: usize = 512;
+
+/// The log as it was found.
+pub(super) struct Recovered {
+    pub(super) view: View,
+    /// The files, oldest first; at least one.
+    pub(super) segments: Vec<Segment>,
+    pub(super) committed: Option<Position>,
+}
+
+/// Reads all files in `dir`. `new` says that the store is being made and may be empty.
+pub(super) fn recover(dir: &Path, new: bool) -> Result<Recovered, OpenError> {
+    let failed = |action| move |source| OpenError::Io { action, path: dir.to_owned(), source };
+    std::fs::create_dir_all(dir).map_err(failed("make"))?;
+    let files = list(dir).map_err(failed("list"))?;
+    if files.is_empty() {
+        if !new {
+            let reason = "the files of the log are missing";
+            return Err(OpenError::Damaged { path: dir.to_owned(), offset: 0, reason });
+        }
+        let first = Segment::create(dir, 1, None, false).map_err(failed("make a file in"))?;
+        let view = View::after(None);
+        return Ok(Recovered { view, segments: vec![first], committed: None });
+    }
+    let mut reading =
+        Reading { dir, view: View::after(None), segments: Vec::new(), committed: None };
+    let last = files.len() - 1;
+    for (at, (seq, path)) in files.into_iter().enumerate() {
+        reading.read_file(seq, path, at == last)?;
+    }
+    let Reading { view, segments, committed, .. } = reading;
+    let committed = committed.min(view.last());
+    Ok(Recovered { view, segments, committed })
+}
+
+/// The files of the log by number; removes files that were being made.
+fn list(dir: &Path) -> io::Result<Vec<(u64, PathBuf)>> {
+    let mut files = Vec::new();
+    for entry in std::fs::read_dir(dir)? {
+        let path = entry?.path();
+        let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+        if let Some(seq) = seq_of(name) {
+            files.push((seq, path));
+        } else if name.ends_with(".new") {
+            std::fs::remove_file(&path)?;
+        }
+    }
+    files.sort();
+    Ok(files)
+}
+
+struct Reading<'d> {
+    dir: &'d Path,
+    view: View,
+    segments: Vec<Segment>,
+    committed: Option<Position>,
+}
+
+impl Reading<'_> {
+    fn read_file(&mut self, seq: u64, path: PathBuf, last: bool) -> Result<(), OpenError> {
+        let failed = |action| {
+            let path = path.clone();
+            move |source| OpenError::Io { action, path, source }
+        };
+        let bytes = std::fs::read(&path).map_err(failed("read"))?;
+        let damaged = |offset: usize, reason| OpenError::Damaged {
+            path: path.clone(),
+            offset: offset as u64,
+            reason,
+        };
+        let segment = Segment::parse(&path, seq, &bytes)
+            .ok_or_else(|| damaged(0, "the file's header does not match its check sum"))?;
+        let mut segment = segment.map_err(failed("open"))?;
+        self.join(&segment, &damaged)?;
+        let end = self.read_records(&mut segment, &bytes, last, &damaged)?;
+        segment.len = end as u64;
+        segment.last = self.view.last();
+        if end < bytes.len() {
+            tracing::warn!(
+                file = %path.display(), from = end, to = bytes.len(),
+                "cut off the end of the log: a crash left it half written, it was never acknowledged"
+            );
+            cut(&segment.file, end as u64).map_err(failed("cut"))?;
+        }
+        self.segments.push(segment);
+        Ok(())
+    }
+
+    /// Checks that a file follows the one before.
+    fn join(
+        &mut self,
+        segment: &Segment,
+        damaged: &dyn Fn(usize, &'static str) -> OpenError,
+    ) -> Result<(), OpenError> {
+        if segment.reset || self.segments.is_empty() {
+            for old in self.segments.drain(..) {
+                std::fs::remove_file(&old.path).map_err(|source| OpenError::Io {
+                    action: "remove",
+                    path: old.path,
+                    source,
+                })?;
+            }
+            sync_dir(self.dir).map_err(|source| OpenError::Io {
+                action: "sync",
+                path: self.dir.to_owned(),
+                source,
+            })?;
+            self.view = View::after(segment.prev);
+            return Ok(());
+        }
+        let follows = self.segments.last().is_some_and(|before| before.seq + 1 == segment.seq);
+        if !follows {
+            return Err(damaged(0, "the file of the log before this one is missing"));
+        }
+        if segment.prev != self.view.last() {
+            return Err(damaged(0, "the file does not begin where the one before ends"));
+        }
+        Ok(())
+    }
+
+    /// Reads the records of a file; answers with the offset at which the good ones end.
+    fn read_records(
+        &mut self,
+        segment: &mut Segment,
+        bytes: &[u8],
+        last: bool,
+        damaged: &dyn Fn(usize, &'static str) -> OpenError,
+    ) -> Result<usize, OpenError> {
+        let mut at = FILE_HEADER;
+        while at < bytes.len() {
+            let header = match check(bytes, at, segment.seq) {
+                Ok(header) => header,
+                Err(Bad::Torn) if last => return Ok(at),
+                Err(Bad::Torn) => return Err(damaged(at, "the file ends within a record")),
+                Err(Bad::Damaged(reason)) => return Err(damaged(at, reason)),
+            };
+            if header.kind == Kind::Committed {
+                let position = Position { term: header.term, index: header.index };
+                self.committed = self.committed.max(Some(position));
+            } else if header.index == self.view.next() {
+                let file = Arc::clone(&segment.file);
+                let place = Place { file, seq: segment.seq, offset: at as u64 };
+                self.view.found(&header, place);
+            } else {
+                return Err(damaged(at, "the entry does not follow the one before"));
+            }
+            at += header.size();
+        }
+        Ok(at)
+    }
+}
+
+enum Bad {
+    /// As a crash leaves it.
+    Torn,
+    Damaged(&'static str),
+}
+
+/// Checks the record at `at`.
+fn check(bytes: &[u8], at: usize, seq: u64) -> Result<Header, Bad> {
+    if bytes.len() - at < HEADER {
+        return Err(Bad::Torn);
+    }
+    let Some(header) = Header::decode(&bytes[at..], seq) else {
+        let reason = "the header of a record does not match its check sum";
+        return Err(judge(bytes, at, at + HEADER, seq, reason));
+    };
+    // The length is checked with the header, so the file really is too short.
+    let end = at + header.size();
+    if end > bytes.len() {
+        return Err(Bad::Torn);
+    }
+    if crc32fast::hash(&bytes[at + HEADER..end]) != header.crc {
+        let reason = "a record does not match its check sum";
+        return Err(judge(bytes, at, end, seq, reason));
+    }
+    Ok(header)
+}
+
+/// Decides what a bad record from `at` to `end` is. It is torn if no later group was written and
+/// some sector of it holds only zeros, as one that never reached the disk does.
+fn judge(bytes: &[u8], at: usize, end: usize, seq: u64, reason: &'static str) -> Bad {
+    let later = (at + 1..bytes.len().saturating_sub(HEADER - 1)).any(|offset| {
+        Header::decode(&bytes[offset..], seq).is_some_and(|header| header.group as usize > at)
+    });
+    if later {
+        return Bad::Damaged(reason);
+    }
+    let mut from = at;
+    while from < end {
+        let to = ((from / SECTOR + 1) * SECTOR).min(end);
+        if bytes[from..to].iter().all(|byte| *byte == 0) {
+            return Bad::Torn;
+        }
+        from = to;
+    }
+    Bad::Damaged(reason)
+}
+
+fn cut(file: &File, len: u64) -> io::Result<()> {
+    file.set_len(len)?;
+    file.sync_all()
+}

@@ -1,0 +1,174 @@
+//! The state in memory: every key with its history since the last compaction.
+//!
+//! Nothing here reads a clock, a file or the network: the same commands in the same order give the
+//! same state on every member.
+
+mod apply;
+mod check;
+mod dump;
+mod read;
+mod session;
+mod slot;
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::ops::Bound;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use bytes::Bytes;
+
+pub(crate) use check::validate;
+pub(crate) use dump::{Dump, DumpHead, HistoryImage, Restore, SlotImage};
+
+use crate::lease::Lease;
+use crate::watch::Batch;
+use session::Sessions;
+use slot::Slot;
+
+/// Superseded versions removed at most while one command is applied, so that no command waits for
+/// a whole compaction.
+const COLLECT_STEP: usize = 4096;
+
+static INSTANCES: AtomicU64 = AtomicU64::new(0);
+
+/// The replicated state.
+#[derive(Debug)]
+pub(crate) struct State {
+    keys: BTreeMap<Bytes, Slot>,
+    /// Keys that exist now; `keys` also holds deleted ones until they are compacted.
+    live: u64,
+    revision: u64,
+    compact_revision: u64,
+    /// The changes of every revision from `compact_revision` on, without a gap.
+    history: VecDeque<Batch>,
+    /// Versions that a later one replaced: at which revision, of which key; in order.
+    superseded: VecDeque<(u64, Bytes)>,
+    leases: BTreeMap<i64, LeaseState>,
+    sessions: Sessions,
+    /// Dumps being taken; nothing is removed meanwhile.
+    pins: usize,
+    /// Tells this state from one that replaced it; not part of the replicated state.
+    instance: u64,
+}
+
+#[derive(Clone, Debug, Default)]
+struct LeaseState {
+    ttl: i64,
+    keys: BTreeSet<Bytes>,
+}
+
+/// A lease that came or went while a command was applied.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum LeaseChange {
+    Granted(Lease),
+    Revoked(i64),
+}
+
+/// What applying commands brought about besides the answers.
+#[derive(Debug, Default)]
+pub(crate) struct Effects {
+    /// One for each new revision.
+    pub(crate) batches: Vec<Batch>,
+    pub(crate) leases: Vec<LeaseChange>,
+}
+
+impl Default for State {
+    fn default() -> State {
+        State {
+            keys: BTreeMap::new(),
+            live: 0,
+            revision: 1,
+            compact_revision: 0,
+            history: VecDeque::new(),
+            superseded: VecDeque::new(),
+            leases: BTreeMap::new(),
+            sessions: Sessions::default(),
+            pins: 0,
+            instance: INSTANCES.fetch_add(1, Ordering::Relaxed),
+        }
+    }
+}
+
+impl State {
+    /// The newest revision; 1 before the first write.
+    pub(crate) fn revision(&self) -> u64 {
+        self.revision
+    }
+
+    /// The oldest revision that can be read; 0 is "all".
+    pub(crate) fn compact_revision(&self) -> u64 {
+        self.compact_revision
+    }
+
+    /// How many keys exist.
+    pub(crate) fn live_keys(&self) -> u64 {
+        self.live
+    }
+
+    /// The leases, by number.
+    pub(crate) fn leases(&self) -> Vec<Lease> {
+        self.leases.iter().map(|(id, lease)| Lease { id: *id, ttl: lease.ttl }).collect()
+    }
+
+    /// A lease with its keys.
+    pub(crate) fn lease(&self, id: i64) -> Option<(Lease, Vec<Bytes>)> {
+        let lease = self.leases.get(&id)?;
+        Some((Lease { id, ttl: lease.ttl }, lease.keys.iter().cloned().collect()))
+    }
+
+    /// The changes from `revision` on; `None` if some of them are compacted.
+    pub(crate) fn history_from(&self, revision: u64) -> Option<impl Iterator<Item = &Batch>> {
+        if revision < self.compact_revision {
+            return None;
+        }
+        let first = self.history.front().map_or(self.revision + 1, |batch| batch.revision);
+        let skip = usize::try_from(revision.saturating_sub(first)).unwrap_or(usize::MAX);
+        Some(self.history.range(skip.min(self.history.len())..))
+    }
+
+    /// Holds back the removal of old versions until [`State::unpin`].
+    pub(crate) fn pin(&mut self) {
+        self.pins += 1;
+    }
+
+    /// Ends a [`State::pin`] of the state that was `instance`; it may have been replaced since.
+    pub(crate) fn unpin(&mut self, instance: u64) {
+        if instance != self.instance {
+            return;
+        }
+        self.pins = self.pins.saturating_sub(1);
+        self.collect(COLLECT_STEP);
+    }
+
+    /// A number that no other state in this process has.
+    pub(crate) fn instance(&self) -> u64 {
+        self.instance
+    }
+
+    /// Removes up to `limit` versions that nobody can ask for any more.
+    fn collect(&mut self, limit: usize) {
+        if self.pins > 0 {
+            return;
+        }
+        for _ in 0..limit {
+            match self.superseded.front() {
+                Some((revision, _)) if *revision <= self.compact_revision => {}
+                _ => return,
+            }
+            let Some((_, key)) = self.superseded.pop_front() else { return };
+            let Some(slot) = self.keys.get_mut(&key) else { continue };
+            if slot.forget_before(self.compact_revision) {
+                self.keys.remove(&key);
+            }
+        }
+    }
+}
+
+/// The bounds of the range from `key` to `end` (see [`crate::Range::end`]); `None` if it is empty.
+fn bounds<'a>(key: &'a [u8], end: Option<&'a Bytes>) -> Option<(Bound<&'a [u8]>, Bound<&'a [u8]>)> {
+    match end.map(|end| &end[..]) {
+        None => Some((Bound::Included(key), Bound::Included(key))),
+        Some(b"\0") => Some((Bound::Included(key), Bound::Unbounded)),
+        Some(end) if key < end => Some((Bound::Included(key), Bound::Excluded(end))),
+        Some(_) => None,
+    }
+}

@@ -1,0 +1,285 @@
+//! Applying commands: the only code that changes the state.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use super::check::validate;
+use super::session::Seen;
+use super::slot::{Slot, Version};
+use super::{COLLECT_STEP, Effects, LeaseChange, LeaseState, State, bounds};
+use crate::command::{Command, Outcome, Proposal, Reply};
+use crate::error::WriteError;
+use crate::kv::{Event, EventKind, KeyValue};
+use crate::lease::Lease;
+use crate::txn::{Compare, CompareOp, DeleteRange, Op, OpResponse, Operand, Put, Txn, TxnResponse};
+use crate::watch::Batch;
+
+/// The longest a lease may live, as in etcd.
+const MAX_TTL: i64 = 9_000_000_000;
+
+impl State {
+    /// Applies one proposal, once, however often it comes.
+    pub(crate) fn apply(&mut self, proposal: &Proposal, effects: &mut Effects) -> Arc<Outcome> {
+        match self.sessions.look_up(proposal) {
+            Seen::Done(outcome) => return outcome,
+            // Nobody waits for this answer.
+            Seen::Stale => return Arc::new(Err(WriteError::Timeout { waited_ms: 0 })),
+            Seen::New => {}
+        }
+        let outcome = Arc::new(self.execute(&proposal.command, effects));
+        self.sessions.done(proposal, Arc::clone(&outcome));
+        self.collect(COLLECT_STEP);
+        outcome
+    }
+
+    pub(super) fn execute(&mut self, command: &Command, effects: &mut Effects) -> Outcome {
+        match command {
+            Command::Txn(txn) => self.txn(txn, effects).map(Reply::Txn),
+            Command::Compact(revision) => self.compact(*revision),
+            Command::LeaseGrant(lease) => self.grant(*lease, effects),
+            Command::LeaseRevoke(id) => self.revoke(*id, effects),
+        }
+    }
+
+    fn txn(&mut self, txn: &Txn, effects: &mut Effects) -> Result<TxnResponse, WriteError> {
+        validate(txn)?;
+        let plan = self.decide(txn)?;
+        let mut writer = Writer::new(self);
+        let mut response = writer.run(&plan);
+        let revision = writer.finish(effects);
+        stamp(&mut response, revision);
+        Ok(response)
+    }
+
+    /// Decides every compare, of inner transactions too, before anything is changed.
+    fn decide<'t>(&self, txn: &'t Txn) -> Result<Plan<'t>, WriteError> {
+        let succeeded = txn.compare.iter().all(|compare| self.holds(compare));
+        let ops = if succeeded { &txn.success } else { &txn.failure };
+        let mut steps = Vec::with_capacity(ops.len());
+        for op in ops {
+            self.check_op(op)?;
+            steps.push(match op {
+                Op::Txn(inner) => Step::Txn(self.decide(inner)?),
+                op => Step::Op(op),
+            });
+        }
+        Ok(Plan { succeeded, steps })
+    }
+
+    fn holds(&self, compare: &Compare) -> bool {
+        if compare.end.is_none() {
+            let kv = self.keys.get(&compare.key).and_then(Slot::live);
+            return compare_one(compare, kv.map(Arc::as_ref));
+        }
+        let Some(bounds) = bounds(&compare.key, compare.end.as_ref()) else { return true };
+        let mut found = false;
+        for (_, slot) in self.keys.range::<[u8], _>(bounds) {
+            let Some(kv) = slot.live() else { continue };
+            found = true;
+            if !compare_one(compare, Some(kv)) {
+                return false;
+            }
+        }
+        found || compare_one(compare, None)
+    }
+
+    fn compact(&mut self, revision: u64) -> Outcome {
+        if revision > self.revision {
+            return Err(WriteError::Future { asked: revision, revision: self.revision });
+        }
+        if revision <= self.compact_revision {
+            return Err(WriteError::Compacted { compact_revision: self.compact_revision });
+        }
+        self.compact_revision = revision;
+        while self.history.front().is_some_and(|batch| batch.revision < revision) {
+            self.history.pop_front();
+        }
+        Ok(Reply::Compacted)
+    }
+
+    fn grant(&mut self, lease: Lease, effects: &mut Effects) -> Outcome {
+        if lease.ttl < 1 || lease.ttl > MAX_TTL {
+            return Err(WriteError::LeaseTtl { ttl: lease.ttl });
+        }
+        if lease.id == 0 || self.leases.contains_key(&lease.id) {
+            return Err(WriteError::LeaseExists { id: lease.id });
+        }
+        let state = LeaseState { ttl: lease.ttl, ..LeaseState::default() };
+        self.leases.insert(lease.id, state);
+        effects.leases.push(LeaseChange::Granted(lease));
+        Ok(Reply::Granted(lease))
+    }
+
+    fn revoke(&mut self, id: i64, effects: &mut Effects) -> Outcome {
+        let lease = self.leases.remove(&id).ok_or(WriteError::LeaseNotFound { id })?;
+        let mut writer = Writer::new(self);
+        for key in &lease.keys {
+            writer.delete(key);
+        }
+        writer.finish(effects);
+        effects.leases.push(LeaseChange::Revoked(id));
+        Ok(Reply::Revoked)
+    }
+}
+
+/// A transaction whose compares are decided.
+struct Plan<'t> {
+    succeeded: bool,
+    steps: Vec<Step<'t>>,
+}
+
+enum Step<'t> {
+    Op(&'t Op),
+    Txn(Plan<'t>),
+}
+
+/// Makes the changes of one revision.
+struct Writer<'s> {
+    state: &'s mut State,
+    revision: u64,
+    events: Vec<Event>,
+}
+
+impl<'s> Writer<'s> {
+    fn new(state: &'s mut State) -> Writer<'s> {
+        let revision = state.revision + 1;
+        Writer { state, revision, events: Vec::new() }
+    }
+
+    fn run(&mut self, plan: &Plan<'_>) -> TxnResponse {
+        let responses = plan
+            .steps
+            .iter()
+            .map(|step| match step {
+                Step::Txn(plan) => OpResponse::Txn(self.run(plan)),
+                Step::Op(Op::Range(range)) => OpResponse::Range(self.state.read(range)),
+                Step::Op(Op::Put(put)) => OpResponse::Put { prev: self.put(put) },
+                Step::Op(Op::DeleteRange(delete)) => self.delete_range(delete),
+                Step::Op(Op::Txn(_)) => unreachable!("inner transactions are planned"),
+            })
+            .collect();
+        TxnResponse { revision: 0, succeeded: plan.succeeded, responses }
+    }
+
+    fn put(&mut self, put: &Put) -> Option<Arc<KeyValue>> {
+        let prev = self.state.keys.get(&put.key).and_then(Slot::live).cloned();
+        let before = prev.as_deref();
+        let kv = Arc::new(KeyValue {
+            key: before.map_or_else(|| put.key.clone(), |kv| kv.key.clone()),
+            value: match before {
+                Some(kv) if put.ignore_value => kv.value.clone(),
+                _ => put.value.clone(),
+            },
+            create_revision: before.map_or(self.revision, |kv| kv.create_revision),
+            mod_revision: self.revision,
+            version: before.map_or(1, |kv| kv.version + 1),
+            lease: match before {
+                Some(kv) if put.ignore_lease => kv.lease,
+                _ => put.lease,
+            },
+        });
+        self.move_lease(&kv.key, before.map_or(0, |kv| kv.lease), kv.lease);
+        if before.is_none() {
+            self.state.live += 1;
+        }
+        self.push(kv.key.clone(), Version::Live(Arc::clone(&kv)));
+        self.events.push(Event { kind: EventKind::Put, kv, prev: prev.clone() });
+        prev.filter(|_| put.prev_kv)
+    }
+
+    fn delete_range(&mut self, delete: &DeleteRange) -> OpResponse {
+        let mut keys = Vec::new();
+        if let Some(bounds) = bounds(&delete.key, delete.end.as_ref()) {
+            let range = self.state.keys.range::<[u8], _>(bounds);
+            keys.extend(range.filter_map(|(key, slot)| slot.live().map(|_| key.clone())));
+        }
+        let gone: Vec<_> = keys.iter().filter_map(|key| self.delete(key)).collect();
+        let deleted = gone.len() as u64;
+        OpResponse::DeleteRange { deleted, prev: if delete.prev_kv { gone } else { Vec::new() } }
+    }
+
+    fn delete(&mut self, key: &Bytes) -> Option<Arc<KeyValue>> {
+        let prev = self.state.keys.get(key)?.live()?.clone();
+        self.move_lease(key, prev.lease, 0);
+        self.state.live -= 1;
+        self.push(prev.key.clone(), Version::Gone(self.revision));
+        let kv = Arc::new(KeyValue {
+            key: prev.key.clone(),
+            value: Bytes::new(),
+            create_revision: 0,
+            mod_revision: self.revision,
+            version: 0,
+            lease: 0,
+        });
+        self.events.push(Event { kind: EventKind::Delete, kv, prev: Some(Arc::clone(&prev)) });
+        Some(prev)
+    }
+
+    fn push(&mut self, key: Bytes, version: Version) {
+        match self.state.keys.get_mut(&key) {
+            Some(slot) => {
+                slot.push(version);
+                self.state.superseded.push_back((self.revision, key));
+            }
+            None => {
+                self.state.keys.insert(key, Slot::new(version));
+            }
+        }
+    }
+
+    fn move_lease(&mut self, key: &Bytes, from: i64, to: i64) {
+        if from == to {
+            return;
+        }
+        if let Some(lease) = self.state.leases.get_mut(&from) {
+            lease.keys.remove(key);
+        }
+        if let Some(lease) = self.state.leases.get_mut(&to) {
+            lease.keys.insert(key.clone());
+        }
+    }
+
+    /// Ends the revision; answers with the store's revision. Writing nothing makes no revision.
+    fn finish(self, effects: &mut Effects) -> u64 {
+        if !self.events.is_empty() {
+            self.state.revision = self.revision;
+            let batch = Batch { revision: self.revision, events: Arc::from(self.events) };
+            self.state.history.push_back(batch.clone());
+            effects.batches.push(batch);
+        }
+        self.state.revision
+    }
+}
+
+/// Writes the revision into a response and into all responses inside.
+fn stamp(response: &mut TxnResponse, revision: u64) {
+    response.revision = revision;
+    for inner in &mut response.responses {
+        match inner {
+            OpResponse::Txn(txn) => stamp(txn, revision),
+            OpResponse::Range(range) => range.revision = revision,
+            OpResponse::Put { .. } | OpResponse::DeleteRange { .. } => {}
+        }
+    }
+}
+
+fn compare_one(compare: &Compare, kv: Option<&KeyValue>) -> bool {
+    let ordering = match &compare.operand {
+        // A key that does not exist has no value, so no compare of it holds.
+        Operand::Value(value) => match kv {
+            Some(kv) => kv.value.cmp(value),
+            None => return false,
+        },
+        Operand::Create(revision) => kv.map_or(0, |kv| kv.create_revision).cmp(revision),
+        Operand::Mod(revision) => kv.map_or(0, |kv| kv.mod_revision).cmp(revision),
+        Operand::Version(version) => kv.map_or(0, |kv| kv.version).cmp(version),
+        Operand::Lease(lease) => kv.map_or(0, |kv| kv.lease).cmp(lease),
+    };
+    match compare.op {
+        CompareOp::Equal => ordering.is_eq(),
+        CompareOp::Greater => ordering.is_gt(),
+        CompareOp::Less => ordering.is_lt(),
+        CompareOp::NotEqual => ordering.is_ne(),
+    }
+}

@@ -1,0 +1,245 @@
+//! The state in pieces: how a snapshot reads it while writes go on, and how it is built again.
+
+use std::collections::BTreeMap;
+use std::ops::Bound;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+
+use super::session::Sessions;
+use super::slot::{Slot, Version};
+use super::{LeaseState, State};
+use crate::kv::{Event, EventKind, KeyValue};
+use crate::lease::Lease;
+use crate::watch::Batch;
+
+/// A state held still: the small parts copied, the keys to be read in pieces.
+#[derive(Debug)]
+pub(crate) struct Dump {
+    pub(crate) head: DumpHead,
+    history: Vec<Batch>,
+    next: Option<Bytes>,
+    finished: bool,
+    instance: u64,
+}
+
+/// The small parts of a state.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct DumpHead {
+    pub(crate) revision: u64,
+    compact_revision: u64,
+    leases: Vec<Lease>,
+    sessions: Sessions,
+}
+
+/// A key with its versions, oldest first.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct SlotImage {
+    key: Bytes,
+    versions: Vec<VersionImage>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+enum VersionImage {
+    Live { value: Bytes, create_revision: u64, mod_revision: u64, version: u64, lease: i64 },
+    Gone(u64),
+}
+
+/// A revision with the keys it changed, in order.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct HistoryImage {
+    revision: u64,
+    keys: Vec<Bytes>,
+}
+
+impl State {
+    /// Begins a dump of the state as it is now. The caller pins the state meanwhile.
+    pub(crate) fn dump(&self) -> Dump {
+        Dump {
+            head: DumpHead {
+                revision: self.revision,
+                compact_revision: self.compact_revision,
+                leases: self.leases(),
+                sessions: self.sessions.clone(),
+            },
+            history: self.history.iter().cloned().collect(),
+            next: None,
+            finished: false,
+            instance: self.instance,
+        }
+    }
+}
+
+impl Dump {
+    /// The next keys, up to `limit`; empty at the end. `state` may have moved on since; `None` if
+    /// it is another state altogether.
+    pub(crate) fn next_keys(&mut self, state: &State, limit: usize) -> Option<Vec<SlotImage>> {
+        if state.instance != self.instance {
+            return None;
+        }
+        let mut images = Vec::new();
+        while images.is_empty() && !self.finished {
+            let from = self.next.as_deref().map_or(Bound::Unbounded, Bound::Excluded);
+            let mut last = None;
+            for (key, slot) in state.keys.range::<[u8], _>((from, Bound::Unbounded)).take(limit) {
+                images.extend(self.image(key, slot));
+                last = Some(key.clone());
+            }
+            self.finished = last.is_none();
+            self.next = last;
+        }
+        Some(images)
+    }
+
+    /// The history since the last compaction, and how long it is, in pieces of `limit`.
+    pub(crate) fn history(&self, limit: usize) -> impl Iterator<Item = Vec<HistoryImage>> {
+        self.history.chunks(limit).map(|batches| batches.iter().map(HistoryImage::of).collect())
+    }
+
+    fn image(&self, key: &Bytes, slot: &Slot) -> Option<SlotImage> {
+        let (revision, compacted) = (self.head.revision, self.head.compact_revision);
+        let mut versions: Vec<&Version> =
+            slot.versions().filter(|version| version.revision() <= revision).collect();
+        let first = versions.iter().rposition(|version| version.revision() <= compacted);
+        let first = first.map_or(0, |at| if versions[at].live().is_some() { at } else { at + 1 });
+        versions.drain(..first);
+        if versions.is_empty() {
+            return None;
+        }
+        let versions = versions.into_iter().map(VersionImage::of).collect();
+        Some(SlotImage { key: key.clone(), versions })
+    }
+}
+
+impl HistoryImage {
+    fn of(batch: &Batch) -> HistoryImage {
+        let keys = batch.events.iter().map(|event| event.kv.key.clone()).collect();
+        HistoryImage { revision: batch.revision, keys }
+    }
+}
+
+impl VersionImage {
+    fn of(version: &Version) -> VersionImage {
+        match version {
+            Version::Gone(revision) => VersionImage::Gone(*revision),
+            Version::Live(kv) => VersionImage::Live {
+                value: kv.value.clone(),
+                create_revision: kv.create_revision,
+                mod_revision: kv.mod_revision,
+                version: kv.version,
+                lease: kv.lease,
+            },
+        }
+    }
+
+    fn into_version(self, key: &Bytes) -> Version {
+        match self {
+            VersionImage::Gone(revision) => Version::Gone(revision),
+            VersionImage::Live { value, create_revision, mod_revision, version, lease } => {
+                let key = key.clone();
+                Version::Live(Arc::new(KeyValue {
+                    key,
+                    value,
+                    create_revision,
+                    mod_revision,
+                    version,
+                    lease,
+                }))
+            }
+        }
+    }
+}
+
+/// Builds a state from the pieces of a dump.
+#[derive(Debug)]
+pub(crate) struct Restore {
+    state: State,
+}
+
+impl Restore {
+    pub(crate) fn new(head: DumpHead) -> Restore {
+        let leases: BTreeMap<_, _> = head
+            .leases
+            .iter()
+            .map(|lease| (lease.id, LeaseState { ttl: lease.ttl, ..LeaseState::default() }))
+            .collect();
+        Restore {
+            state: State {
+                revision: head.revision,
+                compact_revision: head.compact_revision,
+                leases,
+                sessions: head.sessions,
+                ..State::default()
+            },
+        }
+    }
+
+    pub(crate) fn add_key(&mut self, image: SlotImage) {
+        let key = image.key;
+        let mut versions = image.versions.into_iter().map(|image| image.into_version(&key));
+        let Some(first) = versions.next() else { return };
+        let mut slot = Slot::new(first);
+        for version in versions {
+            self.state.superseded.push_back((version.revision(), key.clone()));
+            slot.push(version);
+        }
+        if let Some(kv) = slot.live() {
+            self.state.live += 1;
+            if let Some(lease) = self.state.leases.get_mut(&kv.lease) {
+                lease.keys.insert(key.clone());
+            }
+        }
+        self.state.keys.insert(key, slot);
+    }
+
+    /// Adds a revision's changes; its keys must have been added before. False if the keys do not
+    /// hold what the history says.
+    pub(crate) fn add_history(&mut self, image: HistoryImage) -> bool {
+        let events: Option<Vec<Event>> =
+            image.keys.iter().map(|key| self.event(key, image.revision)).collect();
+        let Some(events) = events else { return false };
+        let batch = Batch { revision: image.revision, events: Arc::from(events) };
+        self.state.history.push_back(batch);
+        true
+    }
+
+    fn event(&self, key: &Bytes, revision: u64) -> Option<Event> {
+        let gone = || Event {
+            kind: EventKind::Delete,
+            kv: Arc::new(KeyValue {
+                key: key.clone(),
+                value: Bytes::new(),
+                create_revision: 0,
+                mod_revision: revision,
+                version: 0,
+                lease: 0,
+            }),
+            prev: None,
+        };
+        // A delete at the compaction revision is history although its key is gone.
+        let Some(slot) = self.state.keys.get(key) else {
+            return (revision <= self.state.compact_revision).then(gone);
+        };
+        let mut prev: Option<&Arc<KeyValue>> = None;
+        for version in slot.versions() {
+            if version.revision() == revision {
+                return Some(match version {
+                    Version::Live(kv) => {
+                        Event { kind: EventKind::Put, kv: Arc::clone(kv), prev: prev.cloned() }
+                    }
+                    Version::Gone(_) => Event { prev: prev.cloned(), ..gone() },
+                });
+            }
+            prev = version.live();
+        }
+        (revision <= self.state.compact_revision).then(gone)
+    }
+
+    pub(crate) fn finish(mut self) -> State {
+        let mut superseded: Vec<_> = self.state.superseded.drain(..).collect();
+        superseded.sort_by_key(|(revision, _)| *revision);
+        self.state.superseded = superseded.into();
+        self.state
+    }
+}

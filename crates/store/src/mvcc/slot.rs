@@ -1,0 +1,82 @@
+//! One key's versions.
+
+use std::sync::Arc;
+
+use crate::kv::KeyValue;
+
+/// A key at one revision: there, or deleted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Version {
+    Live(Arc<KeyValue>),
+    Gone(u64),
+}
+
+impl Version {
+    /// The revision that made this version.
+    pub(super) fn revision(&self) -> u64 {
+        match self {
+            Version::Live(kv) => kv.mod_revision,
+            Version::Gone(revision) => *revision,
+        }
+    }
+
+    pub(super) fn live(&self) -> Option<&Arc<KeyValue>> {
+        match self {
+            Version::Live(kv) => Some(kv),
+            Version::Gone(_) => None,
+        }
+    }
+}
+
+/// A key's versions since the last compaction, oldest first, the current one apart.
+#[derive(Clone, Debug)]
+pub(super) struct Slot {
+    pub(super) current: Version,
+    pub(super) older: Vec<Version>,
+}
+
+impl Slot {
+    pub(super) fn new(current: Version) -> Slot {
+        Slot { current, older: Vec::new() }
+    }
+
+    /// The key now.
+    pub(super) fn live(&self) -> Option<&Arc<KeyValue>> {
+        self.current.live()
+    }
+
+    /// The key as it was at `revision`.
+    pub(super) fn at(&self, revision: u64) -> Option<&Arc<KeyValue>> {
+        if self.current.revision() <= revision {
+            return self.current.live();
+        }
+        self.older.iter().rev().find(|version| version.revision() <= revision)?.live()
+    }
+
+    /// Makes `version` the current one.
+    pub(super) fn push(&mut self, version: Version) {
+        let before = std::mem::replace(&mut self.current, version);
+        self.older.push(before);
+    }
+
+    /// Drops versions replaced at or before `revision`; true if nothing is left to keep.
+    pub(super) fn forget_before(&mut self, revision: u64) -> bool {
+        let keep = self.older.iter().rposition(|version| version.revision() <= revision);
+        if self.current.revision() <= revision {
+            self.older = Vec::new();
+            return self.current.live().is_none();
+        }
+        if let Some(keep) = keep {
+            // The newest version at or before `revision` is what a read at `revision` sees; if
+            // that is "deleted", it need not be kept to be seen.
+            let from = if self.older[keep].live().is_some() { keep } else { keep + 1 };
+            self.older.drain(..from);
+        }
+        false
+    }
+
+    /// All versions, oldest first.
+    pub(super) fn versions(&self) -> impl Iterator<Item = &Version> {
+        self.older.iter().chain(std::iter::once(&self.current))
+    }
+}

@@ -1,0 +1,149 @@
+//! Opening a store: recover what is on disk, start the engine, start the tasks.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use openraft::{Config, SnapshotPolicy};
+use rustix::fd::OwnedFd;
+use rustix::fs::{FlockOperation, Mode, OFlags};
+use tokio::sync::watch;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use crate::config::{StoreConfig, Tuning};
+use crate::core::Core;
+use crate::error::OpenError;
+use crate::linearize::{self, Reads};
+use crate::log::Log;
+use crate::member::Leadership;
+use crate::propose::{self, Proposer};
+use crate::raft::{Engine, LogStore, Machine, Network};
+use crate::snapshot::SnapshotFiles;
+use crate::transport::Transport;
+use crate::{housekeeping, log};
+
+/// Opens the store of `config`.
+pub(crate) async fn open(
+    config: StoreConfig,
+    transport: Arc<dyn Transport>,
+) -> Result<Arc<Core>, OpenError> {
+    let restoring = config.clone();
+    let restored = tokio::task::spawn_blocking(move || restore(&restoring)).await;
+    let Restored { lock, log, found, snapshots, machine } =
+        restored.map_err(|error| OpenError::Engine { reason: error.to_string() })??;
+    let network = Network::new(transport);
+    let replica = Arc::clone(machine.replica());
+    let log_store = LogStore::new(Arc::clone(&log), Arc::clone(&snapshots), found.committed);
+    let engine = Engine::build(
+        config.member,
+        engine_config(&config.tuning)?,
+        network.clone(),
+        log_store,
+        machine,
+    )
+    .await
+    .map_err(|error| OpenError::Engine { reason: error.to_string() })?;
+    // An earlier life may have promised a leader not to help another for a while.
+    engine.runtime_config().elect(false);
+    engine.run();
+    let (proposer, proposals) = Proposer::new();
+    let (reads, waiters) = Reads::new();
+    let core = Arc::new(Core {
+        votes_from: Instant::now() + config.tuning.election_max,
+        engine,
+        replica,
+        health: log.health(),
+        log,
+        snapshots,
+        network,
+        proposer,
+        reads,
+        leadership: watch::Sender::new(Leadership::default()),
+        stop: CancellationToken::new(),
+        config,
+        _lock: lock,
+    });
+    tokio::spawn(propose::run(Arc::clone(&core), proposals));
+    tokio::spawn(linearize::run(Arc::clone(&core), waiters));
+    tokio::spawn(housekeeping::follow_leadership(Arc::clone(&core)));
+    tokio::spawn(housekeeping::run(Arc::clone(&core)));
+    tokio::spawn(allow_elections(Arc::clone(&core)));
+    Ok(core)
+}
+
+struct Restored {
+    lock: OwnedFd,
+    log: Arc<Log>,
+    found: log::Found,
+    snapshots: Arc<SnapshotFiles>,
+    machine: Machine,
+}
+
+/// Reads everything on disk; this can take seconds.
+fn restore(config: &StoreConfig) -> Result<Restored, OpenError> {
+    let dir = &config.dir;
+    let failed = |action| move |source| OpenError::Io { action, path: dir.clone(), source };
+    std::fs::create_dir_all(dir).map_err(failed("make"))?;
+    let lock = lock(dir)?;
+    let snapshots = SnapshotFiles::open(dir.join("snapshots")).map_err(failed("read"))?;
+    let snapshots = Arc::new(snapshots);
+    let (log, found) = Log::open(dir, config.member, config.tuning.segment_bytes)?;
+    let log_start = found.purged.map_or(0, |purged| purged.index + 1);
+    let machine = Machine::restore(Arc::clone(&snapshots), log_start)?;
+    Ok(Restored { lock, log: Arc::new(log), found, snapshots, machine })
+}
+
+fn lock(dir: &Path) -> Result<OwnedFd, OpenError> {
+    let path = dir.join("lock");
+    let failed = |errno: rustix::io::Errno| OpenError::Io {
+        action: "open",
+        path: path.clone(),
+        source: errno.into(),
+    };
+    let flags = OFlags::CREATE | OFlags::RDWR | OFlags::CLOEXEC;
+    let file = rustix::fs::open(&path, flags, Mode::RUSR | Mode::WUSR).map_err(failed)?;
+    match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => Ok(file),
+        Err(rustix::io::Errno::WOULDBLOCK) => Err(OpenError::InUse { dir: dir.to_owned() }),
+        Err(errno) => Err(failed(errno)),
+    }
+}
+
+fn engine_config(tuning: &Tuning) -> Result<Arc<Config>, OpenError> {
+    let ms = |time: std::time::Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+    let config = Config {
+        cluster_name: "pontoon".to_owned(),
+        heartbeat_interval: ms(tuning.heartbeat),
+        election_timeout_min: ms(tuning.election_min),
+        election_timeout_max: ms(tuning.election_max),
+        enable_pre_vote: Some(true),
+        // The state is restored from the log, so a leader is elected anew.
+        enable_leader_restore: Some(false),
+        // A member whose disk lost its end must not bring the leader down with it.
+        allow_log_reversion: Some(true),
+        // The store itself decides when, by entries and by bytes.
+        snapshot_policy: SnapshotPolicy::Never,
+        max_in_snapshot_log_to_keep: tuning.keep_entries,
+        purge_batch_size: 64,
+        replication_lag_threshold: tuning.snapshot_entries.saturating_mul(2),
+        max_payload_entries: 512,
+        ..Config::default()
+    };
+    let config = config.validate();
+    Ok(Arc::new(config.map_err(|error| OpenError::Engine { reason: error.to_string() })?))
+}
+
+/// Lets this member stand for election: at once if it is alone, else when no promise of an earlier
+/// life can hold any more.
+async fn allow_elections(core: Arc<Core>) {
+    let alone = core
+        .engine
+        .with_raft_state(|state| state.membership_state.effective().voter_ids().count() <= 1);
+    if !alone.await.unwrap_or(false) {
+        tokio::select! {
+            () = core.stop.cancelled() => return,
+            () = tokio::time::sleep_until(core.votes_from) => {}
+        }
+    }
+    core.engine.runtime_config().elect(true);
+}

@@ -1,0 +1,318 @@
+//! Getting commands into the log: what waits goes in together, as one entry; what is refused is
+//! tried again under the same number.
+
+use std::collections::BTreeSet;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use openraft::errors::{ClientWriteError, RaftError};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
+
+use crate::command::{Command, Entry, Outcome, Proposal, Reply};
+use crate::core::Core;
+use crate::error::WriteError;
+use crate::log::Health;
+use crate::raft::{Answer, Call, CallError, Refusal};
+use crate::retry::Retry;
+use crate::txn::{Op, Txn};
+
+/// Commands of one entry, at most.
+const BATCH: usize = 512;
+/// Bytes of one entry, unless one command alone is larger.
+const BATCH_BYTES: usize = 1 << 20;
+/// Entries on their way at a time: while these are, what comes gathers for the next.
+const IN_FLIGHT: usize = 4;
+/// Commands that may wait.
+const WAITING: usize = 16_384;
+/// How long the leader may take for forwarded commands before they are sent again.
+const FORWARD_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// What became of one attempt.
+type Attempt = Result<Arc<Outcome>, Refusal>;
+
+struct Waiting {
+    proposal: Proposal,
+    bytes: usize,
+    /// It came from another member, which will try again itself.
+    forwarded: bool,
+    reply: oneshot::Sender<Attempt>,
+}
+
+/// The way into the log.
+pub(crate) struct Proposer {
+    queue: mpsc::Sender<Waiting>,
+    client: u64,
+    next: AtomicU64,
+    /// Numbers of commands that someone still waits for.
+    open: Mutex<BTreeSet<u64>>,
+}
+
+/// The other end of a [`Proposer`], for [`run`].
+pub(crate) struct Queue(mpsc::Receiver<Waiting>);
+
+/// A number that counts as open until it is dropped.
+struct Number<'p> {
+    proposer: &'p Proposer,
+    seq: u64,
+}
+
+impl Drop for Number<'_> {
+    fn drop(&mut self) {
+        let mut open = self.proposer.open.lock().unwrap_or_else(PoisonError::into_inner);
+        open.remove(&self.seq);
+    }
+}
+
+impl Proposer {
+    pub(crate) fn new() -> (Proposer, Queue) {
+        let (queue, receiver) = mpsc::channel(WAITING);
+        let client = rand::random();
+        (
+            Proposer { queue, client, next: AtomicU64::new(1), open: Mutex::default() },
+            Queue(receiver),
+        )
+    }
+
+    fn number(&self) -> Number<'_> {
+        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        let seq = self.next.fetch_add(1, Ordering::Relaxed);
+        open.insert(seq);
+        Number { proposer: self, seq }
+    }
+
+    /// The lowest number that someone still waits for.
+    fn floor(&self) -> u64 {
+        let open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        open.first().copied().unwrap_or_else(|| self.next.load(Ordering::Relaxed))
+    }
+
+    async fn attempt(
+        &self,
+        proposal: Proposal,
+        bytes: usize,
+        forwarded: bool,
+    ) -> Result<oneshot::Receiver<Attempt>, WriteError> {
+        let (reply, receiver) = oneshot::channel();
+        match self.queue.try_send(Waiting { proposal, bytes, forwarded, reply }) {
+            Ok(()) => Ok(receiver),
+            Err(mpsc::error::TrySendError::Full(_)) => {
+                Err(WriteError::Overloaded { limit: WAITING })
+            }
+            Err(mpsc::error::TrySendError::Closed(_)) => Err(WriteError::Stopped),
+        }
+    }
+}
+
+impl Core {
+    /// Gets a command done, once. When it answers `Ok`, a quorum has it on disk and this or the
+    /// leading member has applied it.
+    pub(crate) async fn propose(&self, command: Command) -> Result<Reply, WriteError> {
+        let limit = self.config.tuning.max_txn_bytes;
+        let bytes = weight(&command);
+        if bytes > limit {
+            return Err(WriteError::TooLarge { bytes, limit });
+        }
+        if !self.in_cluster() {
+            return Err(WriteError::NotInCluster);
+        }
+        let number = self.proposer.number();
+        let timeout = self.config.tuning.request_timeout;
+        let mut retry = Retry::new(timeout, self.leadership.subscribe());
+        // Whether an attempt may have reached the log without our knowing.
+        let mut perhaps = false;
+        loop {
+            if self.is_stopped() {
+                return Err(WriteError::Stopped);
+            }
+            if !perhaps {
+                self.refuse_if_full()?;
+            }
+            let proposal = Proposal {
+                client: self.proposer.client,
+                seq: number.seq,
+                floor: 0,
+                command: command.clone(),
+            };
+            let answer = self.proposer.attempt(proposal, bytes, false).await?;
+            match tokio::time::timeout_at(retry.deadline(), answer).await {
+                Ok(Ok(Ok(outcome))) => return Arc::unwrap_or_clone(outcome),
+                Ok(Ok(Err(Refusal::NotLeader | Refusal::TooEarly))) => {}
+                Ok(Ok(Err(Refusal::TooLarge))) => return Err(WriteError::AnswerTooLarge),
+                Ok(Ok(Err(Refusal::Deposed))) => perhaps = true,
+                Ok(Ok(Err(Refusal::Stopped)) | Err(_)) => {
+                    if self.is_stopped() {
+                        return Err(WriteError::Stopped);
+                    }
+                    perhaps = true;
+                }
+                Err(_) => return Err(WriteError::Timeout { waited_ms: retry.waited_ms() }),
+            }
+            if !retry.pause().await {
+                let waited_ms = retry.waited_ms();
+                return Err(if perhaps {
+                    WriteError::Timeout { waited_ms }
+                } else {
+                    WriteError::NoLeader { waited_ms }
+                });
+            }
+        }
+    }
+
+    /// Refuses if this member leads and its log cannot grow.
+    fn refuse_if_full(&self) -> Result<(), WriteError> {
+        if *self.health.borrow() == Health::Full && self.leader().is_me {
+            let dir = self.log.dir().display().to_string();
+            return Err(WriteError::DiskFull { dir });
+        }
+        Ok(())
+    }
+
+    /// Does what another member forwards.
+    pub(crate) async fn propose_forwarded(
+        &self,
+        proposals: Vec<Proposal>,
+    ) -> Vec<Result<Outcome, Refusal>> {
+        if !self.leader().is_me {
+            return proposals.iter().map(|_| Err(Refusal::NotLeader)).collect();
+        }
+        if let Err(full) = self.refuse_if_full() {
+            return proposals.iter().map(|_| Ok(Err(full.clone()))).collect();
+        }
+        let mut attempts = Vec::with_capacity(proposals.len());
+        for proposal in proposals {
+            let bytes = weight(&proposal.command);
+            attempts.push(self.proposer.attempt(proposal, bytes, true).await);
+        }
+        let mut answers = Vec::with_capacity(attempts.len());
+        for attempt in attempts {
+            answers.push(match attempt {
+                Err(error) => Ok(Err(error)),
+                Ok(answer) => match answer.await {
+                    Ok(Ok(outcome)) => Ok(Arc::unwrap_or_clone(outcome)),
+                    Ok(Err(refusal)) => Err(refusal),
+                    Err(_) => Err(Refusal::Deposed),
+                },
+            });
+        }
+        answers
+    }
+}
+
+/// Sends what waits, until the store stops.
+pub(crate) async fn run(core: Arc<Core>, queue: Queue) {
+    let Queue(mut queue) = queue;
+    let slots = Arc::new(Semaphore::new(IN_FLIGHT));
+    loop {
+        let Ok(slot) = Arc::clone(&slots).acquire_owned().await else { return };
+        let first = tokio::select! {
+            () = core.stop.cancelled() => return,
+            first = queue.recv() => first,
+        };
+        let Some(first) = first else { return };
+        let batch = gather(first, &mut queue, core.proposer.floor());
+        tokio::spawn(send(Arc::clone(&core), batch, slot));
+    }
+}
+
+fn gather(first: Waiting, queue: &mut mpsc::Receiver<Waiting>, floor: u64) -> Vec<Waiting> {
+    let mut bytes = first.bytes;
+    let mut batch = vec![first];
+    while batch.len() < BATCH && bytes < BATCH_BYTES {
+        let Ok(next) = queue.try_recv() else { break };
+        bytes += next.bytes;
+        batch.push(next);
+    }
+    for waiting in batch.iter_mut().filter(|waiting| !waiting.forwarded) {
+        waiting.proposal.floor = floor.min(waiting.proposal.seq);
+    }
+    batch
+}
+
+async fn send(core: Arc<Core>, batch: Vec<Waiting>, slot: OwnedSemaphorePermit) {
+    if core.leader().is_me {
+        write(&core, batch).await;
+    } else {
+        forward(&core, batch).await;
+    }
+    drop(slot);
+}
+
+/// Writes a batch as one entry.
+async fn write(core: &Core, batch: Vec<Waiting>) {
+    let (proposals, replies): (Vec<_>, Vec<_>) =
+        batch.into_iter().map(|waiting| (waiting.proposal, waiting.reply)).unzip();
+    let refusal = match core.engine.client_write(Entry::encode(proposals)).await {
+        Ok(response) => {
+            for (reply, outcome) in replies.into_iter().zip(response.data.0) {
+                // Whoever asked may have given up.
+                reply.send(Ok(outcome)).ok();
+            }
+            return;
+        }
+        Err(RaftError::APIError(ClientWriteError::ForwardToLeader(_))) => Refusal::NotLeader,
+        Err(RaftError::APIError(error)) => {
+            tracing::debug!(%error, "an entry may be lost");
+            Refusal::Deposed
+        }
+        Err(RaftError::Fatal(_)) => Refusal::Stopped,
+    };
+    refuse(replies, refusal);
+}
+
+/// Sends a batch to the leader.
+async fn forward(core: &Core, batch: Vec<Waiting>) {
+    let (strange, own): (Vec<_>, Vec<_>) = batch.into_iter().partition(|waiting| waiting.forwarded);
+    refuse(strange.into_iter().map(|waiting| waiting.reply), Refusal::NotLeader);
+    if own.is_empty() {
+        return;
+    }
+    let (proposals, replies): (Vec<_>, Vec<_>) =
+        own.into_iter().map(|waiting| (waiting.proposal, waiting.reply)).unzip();
+    let refusal = match core.ask_leader(Call::Propose(proposals), FORWARD_TIMEOUT).await {
+        Ok(Answer::Proposed(answers)) if answers.len() == replies.len() => {
+            for (reply, answer) in replies.into_iter().zip(answers) {
+                reply.send(answer.map(Arc::new)).ok();
+            }
+            return;
+        }
+        Ok(_) | Err(CallError::Lost(_)) => Refusal::Deposed,
+        Err(CallError::Unreachable(_)) => Refusal::NotLeader,
+        // Another member's end is not ours.
+        Err(CallError::Refused(Refusal::Stopped)) => Refusal::Deposed,
+        Err(CallError::Refused(refusal)) => refusal,
+    };
+    refuse(replies, refusal);
+}
+
+fn refuse(replies: impl IntoIterator<Item = oneshot::Sender<Attempt>>, refusal: Refusal) {
+    for reply in replies {
+        reply.send(Err(refusal)).ok();
+    }
+}
+
+/// About how many bytes a command takes, encoded.
+fn weight(command: &Command) -> usize {
+    match command {
+        Command::Txn(txn) => txn_weight(txn),
+        Command::Compact(_) | Command::LeaseGrant(_) | Command::LeaseRevoke(_) => 32,
+    }
+}
+
+fn txn_weight(txn: &Txn) -> usize {
+    let compares = txn.compare.iter().map(|compare| {
+        let operand = match &compare.operand {
+            crate::txn::Operand::Value(value) => value.len(),
+            _ => 8,
+        };
+        compare.key.len() + compare.end.as_ref().map_or(0, bytes::Bytes::len) + operand + 8
+    });
+    let end = |end: &Option<bytes::Bytes>| end.as_ref().map_or(0, bytes::Bytes::len);
+    let ops = txn.success.iter().chain(&txn.failure).map(|op| match op {
+        Op::Range(range) => range.key.len() + end(&range.end) + 16,
+        Op::Put(put) => put.key.len() + put.value.len() + 24,
+        Op::DeleteRange(delete) => delete.key.len() + end(&delete.end) + 8,
+        Op::Txn(inner) => txn_weight(inner),
+    });
+    32 + compares.chain(ops).sum::<usize>()
+}

@@ -1,0 +1,19 @@
+//! The consensus engine, and how it is given our log, our state and our wires. Nothing outside this
+//! module names a type of `openraft`.
+
+mod append;
+mod lane;
+mod log_store;
+mod machine;
+mod network;
+mod server;
+mod types;
+mod wire;
+
+pub(crate) use lane::CallError;
+pub(crate) use log_store::LogStore;
+pub(crate) use machine::{Machine, Replica};
+pub(crate) use network::Network;
+pub(crate) use server::{Calls, Server};
+pub(crate) use types::{Engine, Types};
+pub(crate) use wire::{Answer, Call, Refusal};

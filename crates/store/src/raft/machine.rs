@@ -1,0 +1,305 @@
+//! The engine's state machine: applies entries to the state, and takes and installs snapshots.
+
+use std::fs::File;
+use std::io;
+use std::path::PathBuf;
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+
+use futures::{Stream, TryStreamExt};
+use openraft::entry::RaftEntry;
+use openraft::storage::{EntryResponder, RaftStateMachine};
+use openraft::{EntryPayload, OptionalSend, RaftSnapshotBuilder};
+use tokio::sync::watch;
+
+use super::types::{Applied, LogId, Membership, Snapshot, SnapshotMeta, Types, position};
+use crate::command::Entry;
+use crate::error::OpenError;
+use crate::hub::Hub;
+use crate::lessor::Lessor;
+use crate::mvcc::{Dump, Effects, State};
+use crate::snapshot::{self, SnapshotFiles, SnapshotName};
+
+/// This member's copy of the state, shared by those who read it and the one who applies.
+pub(crate) struct Replica {
+    state: RwLock<State>,
+    pub(crate) hub: Arc<Hub>,
+    pub(crate) lessor: Lessor,
+    /// Entries before this index have been applied.
+    applied: watch::Sender<u64>,
+}
+
+impl Replica {
+    fn new(state: State, next: u64) -> Replica {
+        Replica {
+            hub: Arc::new(Hub::new(state.revision())),
+            lessor: Lessor::new(state.leases()),
+            state: RwLock::new(state),
+            applied: watch::Sender::new(next),
+        }
+    }
+
+    /// The state, held still while the guard lives.
+    pub(crate) fn state(&self) -> RwLockReadGuard<'_, State> {
+        self.state.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn state_mut(&self) -> RwLockWriteGuard<'_, State> {
+        self.state.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// How many entries have been applied: the index of the next one.
+    pub(crate) fn applied(&self) -> watch::Receiver<u64> {
+        self.applied.subscribe()
+    }
+
+    fn follow(&self, effects: &Effects) {
+        self.lessor.follow(&effects.leases);
+        self.hub.publish(&effects.batches);
+    }
+}
+
+/// A snapshot on its way to or from the engine: a file, and its content if it is to be installed.
+pub(crate) struct SnapshotData {
+    pub(crate) file: Arc<File>,
+    /// Set for one that was received: where it lies, and the state that was read from it.
+    pub(crate) received: Option<(PathBuf, Box<State>)>,
+}
+
+/// The state machine, owned by the engine.
+pub(crate) struct Machine {
+    replica: Arc<Replica>,
+    snapshots: Arc<SnapshotFiles>,
+    last_applied: Option<LogId>,
+    membership: Membership,
+}
+
+impl Machine {
+    /// Restores the newest good snapshot; one that is damaged is put aside for the one before.
+    /// `log_start` is the first entry of the log: a snapshot that ends before it is of no use.
+    pub(crate) fn restore(
+        snapshots: Arc<SnapshotFiles>,
+        log_start: u64,
+    ) -> Result<Machine, OpenError> {
+        let list = snapshots.list().map_err(|source| OpenError::Io {
+            action: "list the snapshots in",
+            path: snapshots.dir().to_owned(),
+            source,
+        })?;
+        let mut bad = Vec::new();
+        for name in list {
+            match load(&snapshots.path(name)) {
+                Ok(_) if name.index + 1 < log_start => break,
+                Ok((meta, state)) => {
+                    snapshots.put_aside(bad.iter().map(|(name, _)| *name));
+                    return Ok(Machine::new(snapshots, meta, state));
+                }
+                Err(error) => {
+                    tracing::error!(%error, "a snapshot cannot be restored");
+                    bad.push((name, error));
+                }
+            }
+        }
+        if log_start == 0 {
+            // The log goes back to the beginning and holds everything.
+            snapshots.put_aside(bad.iter().map(|(name, _)| *name));
+            return Ok(Machine::new(snapshots, SnapshotMeta::default(), State::default()));
+        }
+        let reason = "the snapshot that it continues is missing";
+        let dir = snapshots.dir().to_owned();
+        let gap = OpenError::Gap { dir, log_start, reason };
+        Err(bad.into_iter().next().map_or(gap, |(_, error)| error))
+    }
+
+    fn new(snapshots: Arc<SnapshotFiles>, meta: SnapshotMeta, state: State) -> Machine {
+        let next = meta.last_log_id.as_ref().map_or(0, |id| id.index() + 1);
+        Machine {
+            replica: Arc::new(Replica::new(state, next)),
+            snapshots,
+            last_applied: meta.last_log_id,
+            membership: meta.last_membership,
+        }
+    }
+
+    /// The copy that this machine applies to.
+    pub(crate) fn replica(&self) -> &Arc<Replica> {
+        &self.replica
+    }
+
+    fn apply_commands(&self, entry: &Entry, effects: &mut Effects) -> io::Result<Applied> {
+        let proposals = entry.proposals().map_err(|error| {
+            io::Error::new(
+                io::ErrorKind::InvalidData,
+                format!("an entry cannot be decoded: {error}"),
+            )
+        })?;
+        let mut state = self.replica.state_mut();
+        Ok(Applied(proposals.iter().map(|proposal| state.apply(proposal, effects)).collect()))
+    }
+
+    fn meta(&self) -> SnapshotMeta {
+        SnapshotMeta { last_log_id: self.last_applied, last_membership: self.membership.clone() }
+    }
+}
+
+/// Reads a snapshot with what the engine said of it.
+pub(crate) fn load(path: &std::path::Path) -> Result<(SnapshotMeta, State), OpenError> {
+    let (meta, state) = snapshot::read(path)?;
+    let meta = postcard::from_bytes(&meta).map_err(|_| OpenError::Damaged {
+        path: path.to_owned(),
+        offset: 8,
+        reason: "what the engine said of it cannot be decoded",
+    })?;
+    Ok((meta, state))
+}
+
+impl RaftStateMachine<Types> for Machine {
+    type SnapshotData = SnapshotData;
+    type SnapshotBuilder = Builder;
+
+    async fn applied_state(&mut self) -> Result<(Option<LogId>, Membership), io::Error> {
+        Ok((self.last_applied, self.membership.clone()))
+    }
+
+    async fn apply<Strm>(&mut self, mut entries: Strm) -> Result<(), io::Error>
+    where
+        Strm: Stream<Item = Result<EntryResponder<Types>, io::Error>> + Unpin + OptionalSend,
+    {
+        while let Some((entry, responder)) = entries.try_next().await? {
+            let id = entry.log_id();
+            let mut effects = Effects::default();
+            let applied = match entry.payload {
+                EntryPayload::Blank => Applied::default(),
+                EntryPayload::Normal(entry) => self.apply_commands(&entry, &mut effects)?,
+                EntryPayload::Membership(membership) => {
+                    self.membership = Membership::new(Some(id), membership);
+                    Applied::default()
+                }
+            };
+            self.last_applied = Some(id);
+            self.replica.applied.send_replace(id.index() + 1);
+            if let Some(responder) = responder {
+                responder.send(applied);
+            }
+            self.replica.follow(&effects);
+        }
+        Ok(())
+    }
+
+    async fn get_snapshot_builder(&mut self) -> Builder {
+        let mut state = self.replica.state_mut();
+        state.pin();
+        Builder {
+            pin: Pin { replica: Arc::clone(&self.replica), instance: state.instance() },
+            dump: Some(state.dump()),
+            meta: self.meta(),
+            snapshots: Arc::clone(&self.snapshots),
+        }
+    }
+
+    /// The snapshot is durable under its name before the state is replaced.
+    async fn install_snapshot(
+        &mut self,
+        meta: &SnapshotMeta,
+        snapshot: SnapshotData,
+    ) -> Result<(), io::Error> {
+        let Some((path, state)) = snapshot.received else {
+            // The engine gives back what `restore` has restored already.
+            return Ok(());
+        };
+        let Some(name) = name_of(meta) else {
+            return Err(io::Error::other("a snapshot of nothing was received"));
+        };
+        let snapshots = Arc::clone(&self.snapshots);
+        blocking(move || snapshots.publish(&path, name)).await?;
+        self.last_applied = meta.last_log_id;
+        self.membership = meta.last_membership.clone();
+        self.replica.lessor.reset(state.leases());
+        // A dump that is being taken of the old state notices, and is given up.
+        *self.replica.state_mut() = *state;
+        self.replica.hub.replaced(&self.replica.state());
+        self.replica.applied.send_replace(name.index + 1);
+        Ok(())
+    }
+
+    async fn get_current_snapshot(&mut self) -> Result<Option<Snapshot>, io::Error> {
+        let Some(name) = self.snapshots.list()?.first().copied() else { return Ok(None) };
+        let path = self.snapshots.path(name);
+        blocking(move || open(&path)).await
+    }
+}
+
+/// Opens a snapshot to be sent; what it says of itself is read from the file, checked.
+fn open(path: &std::path::Path) -> io::Result<Option<Snapshot>> {
+    match snapshot::read_meta(path) {
+        Ok((meta, file)) => {
+            let meta = postcard::from_bytes(&meta).map_err(io::Error::other)?;
+            let file = Arc::new(file);
+            Ok(Some(Snapshot { meta, snapshot: SnapshotData { file, received: None } }))
+        }
+        Err(error) => {
+            tracing::error!(%error, "the newest snapshot cannot be used; a new one will be made");
+            Ok(None)
+        }
+    }
+}
+
+fn name_of(meta: &SnapshotMeta) -> Option<SnapshotName> {
+    let id = meta.last_log_id.as_ref()?;
+    let position = position(id);
+    Some(SnapshotName { index: position.index, term: position.term })
+}
+
+/// Writes one snapshot, beside the engine.
+pub(crate) struct Builder {
+    pin: Pin,
+    dump: Option<Dump>,
+    meta: SnapshotMeta,
+    snapshots: Arc<SnapshotFiles>,
+}
+
+impl RaftSnapshotBuilder<Types> for Builder {
+    type SnapshotData = SnapshotData;
+
+    /// Durable when it returns.
+    async fn build_snapshot(&mut self) -> Result<Snapshot, io::Error> {
+        let Some(dump) = self.dump.take() else {
+            return Err(io::Error::other("a builder builds once"));
+        };
+        let replica = Arc::clone(&self.pin.replica);
+        let Some(name) = name_of(&self.meta) else {
+            return Err(io::Error::other("there is nothing to take a snapshot of"));
+        };
+        let meta = self.meta.clone();
+        let snapshots = Arc::clone(&self.snapshots);
+        let file = blocking(move || {
+            let unfinished = snapshots.unfinished();
+            let bytes = postcard::to_stdvec(&meta).map_err(io::Error::other)?;
+            let size = snapshot::write(&unfinished, bytes, dump, &replica.state)?;
+            snapshots.publish(&unfinished, name)?;
+            tracing::info!(index = name.index, bytes = size, "wrote a snapshot");
+            File::open(snapshots.path(name))
+        })
+        .await?;
+        let snapshot = SnapshotData { file: Arc::new(file), received: None };
+        Ok(Snapshot { meta: self.meta.clone(), snapshot })
+    }
+}
+
+/// Keeps old versions from being removed; lets them go when it is dropped, however that comes.
+struct Pin {
+    replica: Arc<Replica>,
+    instance: u64,
+}
+
+impl Drop for Pin {
+    fn drop(&mut self) {
+        self.replica.state_mut().unpin(self.instance);
+    }
+}
+
+/// Runs what blocks away from the tasks.
+pub(crate) async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> io::Result<T> + Send + 'static,
+) -> io::Result<T> {
+    tokio::task::spawn_blocking(work).await.unwrap_or_else(|error| Err(io::Error::other(error)))
+}

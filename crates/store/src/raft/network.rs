@@ -1,0 +1,235 @@
+//! The engine's view of the other members.
+
+use std::collections::HashMap;
+use std::fs::File;
+use std::future::Future;
+use std::io;
+use std::os::unix::fs::FileExt;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures::stream::BoxStream;
+use futures::{SinkExt, Stream, StreamExt};
+use openraft::errors::{NetworkError, RPCError, ReplicationClosed, StreamingError, Unreachable};
+use openraft::network::{Backoff, RPCOption, RaftNetworkFactory, RaftNetworkV2};
+use openraft::raft::{
+    AppendEntriesRequest, AppendEntriesResponse, SnapshotResponse, TransferLeaderRequest,
+    TransferLeaderResponse, VoteRequest, VoteResponse,
+};
+
+use super::append::{AppendResult, AppendSession};
+use super::lane::{CallError, CallLane};
+use super::machine::{SnapshotData, blocking};
+use super::types::{Snapshot, Types, Vote};
+use super::wire::{Answer, Call, Frames, Lane, SnapshotHead, connect, decode, encode};
+use crate::member::{Member, MemberId};
+use crate::transport::Transport;
+
+/// How long a vote may take: it is written to disk on the other side.
+const VOTE_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// How long the other side may take to check and install a snapshot.
+const INSTALL_TIMEOUT: Duration = Duration::from_secs(300);
+
+const CHUNK: usize = 256 << 10;
+
+/// The members that were ever called, each with its connections.
+#[derive(Clone)]
+pub(crate) struct Network {
+    transport: Arc<dyn Transport>,
+    peers: Arc<Mutex<HashMap<MemberId, Arc<Peer>>>>,
+}
+
+/// Another member.
+pub(crate) struct Peer {
+    pub(crate) member: Member,
+    transport: Arc<dyn Transport>,
+    /// Votes and what else must not wait.
+    urgent: CallLane,
+    /// Forwarded requests.
+    calls: CallLane,
+}
+
+impl Network {
+    pub(crate) fn new(transport: Arc<dyn Transport>) -> Network {
+        Network { transport, peers: Arc::default() }
+    }
+
+    /// The member with its connections, which are kept while its address stays the same.
+    pub(crate) fn peer(&self, member: &Member) -> Arc<Peer> {
+        let mut peers = self.peers.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(peer) = peers.get(&member.id)
+            && peer.member == *member
+        {
+            return Arc::clone(peer);
+        }
+        let transport = &self.transport;
+        let peer = Arc::new(Peer {
+            member: member.clone(),
+            transport: Arc::clone(transport),
+            urgent: CallLane::new(member.clone(), Arc::clone(transport)),
+            calls: CallLane::new(member.clone(), Arc::clone(transport)),
+        });
+        peers.insert(member.id, Arc::clone(&peer));
+        peer
+    }
+}
+
+impl Peer {
+    /// Asks something of the member.
+    pub(crate) async fn call(&self, call: Call, timeout: Duration) -> Result<Answer, CallError> {
+        self.calls.call(call, timeout).await
+    }
+
+    async fn urgent(&self, call: Call) -> Result<Answer, RPCError<Types>> {
+        self.urgent.call(call, VOTE_TIMEOUT).await.map_err(|error| Unreachable::new(&error).into())
+    }
+}
+
+impl RaftNetworkFactory<Types> for Network {
+    type Network = Link;
+
+    async fn new_client(&mut self, _target: MemberId, node: &Member) -> Link {
+        Link { peer: self.peer(node), append: Mutex::new(None) }
+    }
+}
+
+/// One user's way to a member: the engine has one for entries, one for heartbeats, one for
+/// snapshots, so that none waits behind another.
+pub(crate) struct Link {
+    peer: Arc<Peer>,
+    /// An idle connection for entries. Behind a lock only because streams cannot be shared.
+    append: Mutex<Option<Frames>>,
+}
+
+fn unexpected() -> RPCError<Types> {
+    let error = io::Error::new(io::ErrorKind::InvalidData, "the answer to another question");
+    NetworkError::new(&error).into()
+}
+
+impl RaftNetworkV2<Types> for Link {
+    type SnapshotData = SnapshotData;
+
+    async fn append_entries(
+        &mut self,
+        request: AppendEntriesRequest<Types>,
+        option: RPCOption,
+    ) -> Result<AppendEntriesResponse<Types>, RPCError<Types>> {
+        let requests = futures::stream::iter([request]);
+        let mut answers = RaftNetworkV2::stream_append(self, requests, option).await?;
+        match answers.next().await {
+            Some(answer) => Ok(answer?.into()),
+            None => Err(unexpected()),
+        }
+    }
+
+    fn stream_append<'s, S>(
+        &'s mut self,
+        input: S,
+        _option: RPCOption,
+    ) -> futures::future::BoxFuture<'s, Result<BoxStream<'s, AppendResult>, RPCError<Types>>>
+    where
+        S: Stream<Item = AppendEntriesRequest<Types>> + Send + Unpin + 'static,
+    {
+        Box::pin(async move {
+            let slot = self.append.get_mut().unwrap_or_else(PoisonError::into_inner);
+            let frames = match slot.take() {
+                Some(frames) => frames,
+                None => connect(&*self.peer.transport, &self.peer.member, Lane::Append)
+                    .await
+                    .map_err(|error| Unreachable::new(&error))?,
+            };
+            let session: BoxStream<'s, AppendResult> =
+                Box::pin(AppendSession::new(slot, frames, input));
+            Ok(session)
+        })
+    }
+
+    async fn vote(
+        &mut self,
+        request: VoteRequest<Types>,
+        _option: RPCOption,
+    ) -> Result<VoteResponse<Types>, RPCError<Types>> {
+        match self.peer.urgent(Call::Vote(request)).await? {
+            Answer::Vote(response) => Ok(response),
+            _ => Err(unexpected()),
+        }
+    }
+
+    async fn pre_vote(
+        &mut self,
+        request: VoteRequest<Types>,
+        _option: RPCOption,
+    ) -> Result<VoteResponse<Types>, RPCError<Types>> {
+        match self.peer.urgent(Call::PreVote(request)).await? {
+            Answer::Vote(response) => Ok(response),
+            _ => Err(unexpected()),
+        }
+    }
+
+    async fn full_snapshot(
+        &mut self,
+        vote: Vote,
+        snapshot: Snapshot,
+        cancel: impl Future<Output = ReplicationClosed> + Send + 'static,
+        _option: RPCOption,
+    ) -> Result<SnapshotResponse<Types>, StreamingError<Types>> {
+        tokio::select! {
+            closed = cancel => Err(closed.into()),
+            sent = send_snapshot(&self.peer, vote, snapshot) => {
+                sent.map_err(|error| Unreachable::new(&error).into())
+            }
+        }
+    }
+
+    async fn transfer_leader(
+        &mut self,
+        request: TransferLeaderRequest<Types>,
+        _option: RPCOption,
+    ) -> Result<TransferLeaderResponse<Types>, RPCError<Types>> {
+        match self.peer.urgent(Call::Transfer(request)).await? {
+            Answer::Transfer(response) => Ok(response),
+            _ => Err(unexpected()),
+        }
+    }
+
+    fn backoff(&self) -> Option<Backoff> {
+        // Short at first: a member that restarts is back within a fraction of a second.
+        let delays = [20, 40, 80, 160, 320].into_iter().chain(std::iter::repeat(500));
+        Some(Backoff::new(delays.map(Duration::from_millis)))
+    }
+}
+
+async fn send_snapshot(
+    peer: &Peer,
+    vote: Vote,
+    snapshot: Snapshot,
+) -> io::Result<SnapshotResponse<Types>> {
+    let mut frames = connect(&*peer.transport, &peer.member, Lane::Snapshot).await?;
+    let file = snapshot.snapshot.file;
+    let bytes = file.metadata()?.len();
+    tracing::info!(to = %peer.member.name, bytes, "sending a snapshot");
+    frames.send(encode(&SnapshotHead { vote, meta: snapshot.meta, bytes })?).await?;
+    let mut at = 0;
+    while at < bytes {
+        let chunk = read_chunk(Arc::clone(&file), at, bytes).await?;
+        at += chunk.len() as u64;
+        frames.send(chunk).await?;
+    }
+    let answer = tokio::time::timeout(INSTALL_TIMEOUT, frames.next())
+        .await
+        .map_err(|_| io::Error::from(io::ErrorKind::TimedOut))?;
+    let answer: Result<Vote, String> = decode(&answer.ok_or(io::ErrorKind::UnexpectedEof)??)?;
+    answer.map(SnapshotResponse::new).map_err(io::Error::other)
+}
+
+async fn read_chunk(file: Arc<File>, at: u64, end: u64) -> io::Result<Bytes> {
+    let len = usize::try_from(end - at).unwrap_or(CHUNK).min(CHUNK);
+    blocking(move || {
+        let mut chunk = vec![0; len];
+        file.read_exact_at(&mut chunk, at)?;
+        Ok(Bytes::from(chunk))
+    })
+    .await
+}

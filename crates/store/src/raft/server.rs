@@ -1,0 +1,219 @@
+//! The other end of connections: what other members ask is given to the engine or to the store.
+
+use std::fs::File;
+use std::io::{self, Write};
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use futures::{SinkExt, Stream, StreamExt};
+use openraft::raft::AppendEntriesRequest;
+use tokio::sync::{Semaphore, mpsc};
+use tokio::time::Instant;
+
+use super::machine::{SnapshotData, blocking, load};
+use super::types::{Engine, Snapshot, Types, Vote};
+use super::wire::{
+    Answer, Call, Frames, Lane, Refusal, Request, Response, SnapshotHead, accept, decode, encode,
+    frames,
+};
+use crate::member::MemberId;
+use crate::snapshot::SnapshotFiles;
+use crate::transport::BoxedStream;
+
+/// Calls of one connection that are worked on at a time.
+const CONCURRENT: usize = 1024;
+
+/// Requests of one connection that wait for the engine.
+const APPENDS: usize = 8;
+
+/// What the engine has no answer for.
+#[async_trait]
+pub(crate) trait Calls: Send + Sync + 'static {
+    async fn answer(&self, call: Call) -> Result<Answer, Refusal>;
+}
+
+/// Serves connections from other members.
+#[derive(Clone)]
+pub(crate) struct Server {
+    pub(crate) me: MemberId,
+    pub(crate) engine: Engine,
+    pub(crate) snapshots: Arc<SnapshotFiles>,
+    /// No vote is given before: an earlier life of this process may have promised a leader not to.
+    pub(crate) votes_from: Instant,
+    pub(crate) calls: Arc<dyn Calls>,
+}
+
+impl Server {
+    /// Serves one connection until it ends.
+    pub(crate) async fn serve(&self, stream: BoxedStream) -> io::Result<()> {
+        let mut frames = frames(stream);
+        match accept(&mut frames, self.me).await? {
+            Lane::Append => self.serve_appends(frames).await,
+            Lane::Call => self.serve_calls(frames).await,
+            Lane::Snapshot => self.serve_snapshot(frames).await,
+        }
+    }
+
+    async fn serve_appends(&self, frames: Frames) -> io::Result<()> {
+        let (mut sink, mut stream) = frames.split();
+        let (sender, receiver) = mpsc::channel(APPENDS);
+        let mut answers = Box::pin(self.engine.stream_append(requests(receiver)));
+        let read = async move {
+            while let Some(frame) = stream.next().await {
+                let request = decode::<AppendEntriesRequest<Types>>(&frame?)?;
+                if sender.send(request).await.is_err() {
+                    break;
+                }
+            }
+            io::Result::Ok(())
+        };
+        let write = async move {
+            while let Some(answer) = answers.next().await {
+                let answer = answer.map_err(io::Error::other)?;
+                sink.send(encode(&answer)?).await?;
+            }
+            io::Result::Ok(())
+        };
+        tokio::select! {
+            ended = read => ended,
+            ended = write => ended,
+        }
+    }
+
+    async fn serve_calls(&self, frames: Frames) -> io::Result<()> {
+        let (mut sink, mut stream) = frames.split();
+        let (sender, mut answers) = mpsc::channel::<Bytes>(CONCURRENT);
+        let slots = Arc::new(Semaphore::new(CONCURRENT));
+        let read = async move {
+            while let Some(frame) = stream.next().await {
+                let Request { id, call } = decode(&frame?)?;
+                let slot = Arc::clone(&slots).acquire_owned().await.map_err(io::Error::other)?;
+                let (server, sender) = (self.clone(), sender.clone());
+                tokio::spawn(async move {
+                    let frame = respond(id, server.answer(call).await);
+                    // The caller may be gone; then nobody wants the answer.
+                    sender.send(frame).await.ok();
+                    drop(slot);
+                });
+            }
+            io::Result::Ok(())
+        };
+        let write = async move {
+            while let Some(frame) = answers.recv().await {
+                sink.feed(frame).await?;
+                if answers.is_empty() {
+                    sink.flush().await?;
+                }
+            }
+            io::Result::Ok(())
+        };
+        tokio::select! {
+            ended = read => ended,
+            ended = write => ended,
+        }
+    }
+
+    async fn answer(&self, call: Call) -> Result<Answer, Refusal> {
+        if matches!(call, Call::Vote(_) | Call::PreVote(_)) && Instant::now() < self.votes_from {
+            return Err(Refusal::TooEarly);
+        }
+        let answer = match call {
+            Call::Vote(request) => {
+                Answer::Vote(self.engine.vote(request).await.map_err(|_| Refusal::Stopped)?)
+            }
+            Call::PreVote(request) => {
+                Answer::Vote(self.engine.pre_vote(request).await.map_err(|_| Refusal::Stopped)?)
+            }
+            Call::Transfer(request) => {
+                let done = self.engine.handle_transfer_leader(request).await;
+                Answer::Transfer(done.map_err(|_| Refusal::Stopped)?)
+            }
+            call => self.calls.answer(call).await?,
+        };
+        Ok(answer)
+    }
+
+    async fn serve_snapshot(&self, mut frames: Frames) -> io::Result<()> {
+        let first = frames.next().await.ok_or(io::ErrorKind::UnexpectedEof)??;
+        let head: SnapshotHead = decode(&first)?;
+        let answer = match self.receive_snapshot(&mut frames, head).await {
+            Ok(vote) => Ok(vote),
+            Err(error) => {
+                tracing::warn!(%error, "a snapshot was not installed");
+                Err(error.to_string())
+            }
+        };
+        frames.send(encode::<Result<Vote, String>>(&answer)?).await
+    }
+
+    /// Writes a snapshot to disk, checks all of it, and only then gives it to the engine.
+    async fn receive_snapshot(&self, frames: &mut Frames, head: SnapshotHead) -> io::Result<Vote> {
+        let path = self.snapshots.unfinished();
+        tracing::info!(bytes = head.bytes, "receiving a snapshot");
+        let received = receive_file(frames, &path, head.bytes).await;
+        let unfinished = path.clone();
+        let loaded = match received {
+            Ok(file) => {
+                let check = path.clone();
+                blocking(move || {
+                    file.sync_all()?;
+                    let (meta, state) = load(&check).map_err(io::Error::other)?;
+                    Ok((file, meta, state))
+                })
+                .await
+            }
+            Err(error) => Err(error),
+        };
+        let (file, meta, state) = match loaded {
+            Ok(loaded) => loaded,
+            Err(error) => {
+                std::fs::remove_file(&unfinished).ok();
+                return Err(error);
+            }
+        };
+        if meta != head.meta {
+            std::fs::remove_file(&unfinished).ok();
+            return Err(io::Error::other("the snapshot is not the one that was announced"));
+        }
+        let received = Some((path, Box::new(state)));
+        let snapshot = SnapshotData { file: Arc::new(file), received };
+        let snapshot = Snapshot { meta, snapshot };
+        let installed = self.engine.install_full_snapshot(head.vote, snapshot).await;
+        Ok(installed.map_err(io::Error::other)?.vote)
+    }
+}
+
+fn requests(
+    receiver: mpsc::Receiver<AppendEntriesRequest<Types>>,
+) -> impl Stream<Item = AppendEntriesRequest<Types>> + Send + 'static {
+    futures::stream::unfold(receiver, |mut receiver| async move {
+        let request = receiver.recv().await?;
+        Some((request, receiver))
+    })
+}
+
+fn respond(id: u64, result: Result<Answer, Refusal>) -> Bytes {
+    encode(&Response { id, result }).unwrap_or_else(|error| {
+        tracing::warn!(%error, "an answer cannot be sent");
+        let result = Err(Refusal::TooLarge);
+        encode(&Response { id, result }).expect("a refusal is small")
+    })
+}
+
+async fn receive_file(frames: &mut Frames, path: &std::path::Path, bytes: u64) -> io::Result<File> {
+    let mut file = File::options().read(true).write(true).create(true).truncate(true).open(path)?;
+    let mut left = bytes;
+    while left > 0 {
+        let chunk = frames.next().await.ok_or(io::ErrorKind::UnexpectedEof)??;
+        left = left
+            .checked_sub(chunk.len() as u64)
+            .ok_or_else(|| io::Error::other("the snapshot is longer than announced"))?;
+        file = blocking(move || {
+            file.write_all(&chunk)?;
+            Ok(file)
+        })
+        .await?;
+    }
+    Ok(file)
+}

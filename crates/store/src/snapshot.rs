@@ -1,0 +1,37 @@
+//! Snapshots: the whole state in one checked file.
+//!
+//! A file is a row of blocks, each with its length and check sum: first what the snapshot is, then
+//! keys, then history, then an end that counts them. A file without its end is no snapshot.
+
+mod files;
+mod reader;
+mod writer;
+
+use serde::{Deserialize, Serialize};
+
+pub(crate) use files::{SnapshotFiles, SnapshotName};
+pub(crate) use reader::{read, read_meta};
+pub(crate) use writer::write;
+
+use crate::mvcc::{DumpHead, HistoryImage, SlotImage};
+
+const MAGIC: &[u8; 8] = b"PNTNSNP1";
+
+/// The largest block that is read.
+const MAX_BLOCK: usize = 256 << 20;
+
+/// One block of a snapshot.
+#[derive(Serialize, Deserialize)]
+enum Block {
+    /// What the snapshot is; `meta` belongs to the consensus engine.
+    Head {
+        meta: Vec<u8>,
+        head: DumpHead,
+    },
+    Keys(Vec<SlotImage>),
+    History(Vec<HistoryImage>),
+    /// How many blocks came before.
+    End {
+        blocks: u64,
+    },
+}
