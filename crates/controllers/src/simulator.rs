@@ -24,6 +24,9 @@ pub(crate) use api::Api;
 /// More steps than any of the tests needs: what does not settle is a bug.
 const MOST_STEPS: usize = 200_000;
 
+/// Panics if something does not hold that always should.
+pub(crate) type Invariant = Box<dyn Fn(&World)>;
+
 /// The whole.
 pub(crate) struct World {
     pub(crate) api: Api,
@@ -39,7 +42,7 @@ pub(crate) struct World {
     /// Whether the cache learns of a plan's own writes before the informers tell.
     pub(crate) reads_own_writes: bool,
     /// Holds after every step.
-    pub(crate) invariant: Option<Box<dyn Fn(&World)>>,
+    pub(crate) invariant: Option<Invariant>,
 }
 
 impl World {
@@ -138,14 +141,26 @@ impl World {
                     self.queues[controller].insert(key);
                 }
             }
-            if let Some(invariant) = self.invariant.take() {
-                invariant(self);
-                self.invariant = Some(invariant);
-            }
+            self.check();
         }
         assert!(self.is_idle(), "does not settle: {:?}", self.queues);
         self.now = end;
         self.assert_settled();
+    }
+
+    /// Runs so many steps, if there are as many, and stops in the midst of things.
+    pub(crate) fn run(&mut self, steps: usize) {
+        for _ in 0..steps {
+            self.step();
+            self.check();
+        }
+    }
+
+    fn check(&mut self) {
+        if let Some(invariant) = self.invariant.take() {
+            invariant(self);
+            self.invariant = Some(invariant);
+        }
     }
 
     fn is_idle(&self) -> bool {

@@ -3,7 +3,7 @@
 use k8s_openapi::api::core::v1::Pod;
 use pontoon_model::resource;
 use proptest::prelude::*;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::{SEEDS, condition, count, deploy, deployment, image, key, read};
 use crate::pod_state;
@@ -29,9 +29,13 @@ fn images(world: &World) -> Vec<String> {
 /// From now on there are never more or fewer pods than that.
 fn bound(world: &mut World, fewest_ready: usize, most: usize) {
     world.invariant = Some(Box::new(move |world: &World| {
-        let pods = world.pods();
-        assert!(ready(&pods) >= fewest_ready, "{} of {fewest_ready} ready", ready(&pods));
-        assert!(active(&pods) <= most, "{} pods, {most} at most", active(&pods));
+        // On the JSON itself: this is asked after every step.
+        let active = |p: &&Value| p["metadata"]["deletionTimestamp"].is_null();
+        let ready = |p: &&Value| active(p) && p["status"]["conditions"][0]["status"] == "True";
+        let ready = world.api.pods().map(|(_, p)| p).filter(ready).count();
+        let active = world.api.pods().map(|(_, p)| p).filter(active).count();
+        assert!(ready >= fewest_ready, "{ready} of {fewest_ready} ready");
+        assert!(active <= most, "{active} pods, {most} at most");
     }));
 }
 
@@ -54,13 +58,42 @@ fn six_replicas_are_two_on_each_of_three_nodes() {
 
 #[test]
 fn a_lagging_cache_makes_no_pod_twice() {
-    for seed in 0..SEEDS * 4 {
+    for seed in 0..SEEDS * 2 {
         let mut world = World::with_nodes(seed, 3);
         world.reads_own_writes = false;
         bound(&mut world, 0, 20);
         deploy(&mut world, "web", 20);
         assert_eq!(world.api.created["pods"], 20);
         assert_eq!(ready(&world.pods()), 20);
+    }
+}
+
+#[test]
+fn a_lagging_cache_replaces_each_pod_once() {
+    for seed in 0..SEEDS * 3 {
+        let mut world = World::with_nodes(seed, 3);
+        world.reads_own_writes = false;
+        bound(&mut world, 0, 8);
+        deploy(&mut world, "web", 8);
+        let mut deleted = 0;
+        for _ in 0..12 {
+            let steps = world.draw(40);
+            world.run(steps);
+            let there =
+                world.api.pods().filter(|(_, p)| p["metadata"]["deletionTimestamp"].is_null());
+            // One that goes before the cache has seen it come is made again under its name, and a
+            // cache without its own writes then takes the second for the first: one too many for
+            // a moment. With them, as in a cluster, that does not happen.
+            let known = there.filter(|(k, _)| world.cache.entry(k).is_some());
+            let keys: Vec<_> = known.map(|(k, _)| k.clone()).collect();
+            if !keys.is_empty() {
+                let at = world.draw(keys.len());
+                world.delete(&keys[at], crate::Propagation::Background);
+                deleted += 1;
+            }
+        }
+        world.settle(30);
+        assert_eq!(world.api.created["pods"], 8 + deleted, "one for each, seed {seed}");
     }
 }
 

@@ -83,10 +83,8 @@ impl Daemons<'_> {
         let mut room = surge - count(doubled.count());
         for pair in pairs {
             match (pair.old, pair.new) {
-                (Some(old), Some(new)) => {
-                    if self.is_available(new) || !self.is_available(old) {
-                        self.delete_all([old].into_iter(), plan);
-                    }
+                (Some(old), Some(new)) if self.is_available(new) || !self.is_available(old) => {
+                    self.delete_all([old].into_iter(), plan);
                 }
                 (Some(old), None) if room > 0 || !self.is_available(old) => {
                     room -= 1;
