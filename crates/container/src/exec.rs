@@ -80,15 +80,13 @@ pub struct ExecInput(AsyncFd<OwnedFd>);
 
 impl ExecOutput {
     pub(crate) fn new(fd: OwnedFd) -> io::Result<Self> {
-        rustix::io::ioctl_fionbio(&fd, true)?;
-        Ok(Self(AsyncFd::new(fd)?))
+        crate::kernel::watch(fd).map(Self)
     }
 }
 
 impl ExecInput {
     pub(crate) fn new(fd: OwnedFd) -> io::Result<Self> {
-        rustix::io::ioctl_fionbio(&fd, true)?;
-        Ok(Self(AsyncFd::new(fd)?))
+        crate::kernel::watch(fd).map(Self)
     }
 }
 

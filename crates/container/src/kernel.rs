@@ -3,10 +3,12 @@
 
 use std::io;
 use std::mem::size_of;
-use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
 use rustix::process::Pid;
+use rustix::thread::{UnshareFlags, unshare_unsafe};
 use seccompiler::sock_filter;
+use tokio::io::unix::AsyncFd;
 
 /// One instruction of an eBPF program, as the kernel lays it out.
 #[repr(C)]
@@ -120,8 +122,17 @@ pub(crate) fn attach_device_program(
     check(result).map(drop)
 }
 
+/// Forks; the child runs `child` and ends with its result. The caller has one thread.
+pub(crate) fn fork(child: impl FnOnce() -> i32) -> io::Result<Pid> {
+    clone(0, child)
+}
+
 /// Forks into a new pid namespace and runs `child` there as its first process. The caller has one thread.
 pub(crate) fn fork_pid_namespace(child: impl FnOnce() -> i32) -> io::Result<Pid> {
+    clone(libc::CLONE_NEWPID as u64, child)
+}
+
+fn clone(flags: u64, child: impl FnOnce() -> i32) -> io::Result<Pid> {
     #[repr(C, align(8))]
     #[derive(Default)]
     struct CloneArguments {
@@ -130,13 +141,10 @@ pub(crate) fn fork_pid_namespace(child: impl FnOnce() -> i32) -> io::Result<Pid>
         child_tid: u64,
         parent_tid: u64,
         exit_signal: u64,
-        rest: [u64; 6],
+        rest: [u64; 3],
     }
-    let arguments = CloneArguments {
-        flags: libc::CLONE_NEWPID as u64,
-        exit_signal: libc::SIGCHLD as u64,
-        ..CloneArguments::default()
-    };
+    let arguments =
+        CloneArguments { flags, exit_signal: libc::SIGCHLD as u64, ..CloneArguments::default() };
     // SAFETY: without CLONE_VM and with no stack given this is fork, and the caller has no other thread whose locks
     // could be held in the child.
     let pid = check(unsafe {
@@ -144,12 +152,54 @@ pub(crate) fn fork_pid_namespace(child: impl FnOnce() -> i32) -> io::Result<Pid>
     })?;
     match Pid::from_raw(pid as i32) {
         Some(pid) => Ok(pid),
-        None => {
-            let code = child();
-            // SAFETY: ends the child without running the parent's exit handlers a second time.
-            unsafe { libc::_exit(code) }
-        }
+        None => exit_now(child()),
     }
+}
+
+/// Sends a signal by its number; real-time ones have no other name. One that has ended already is no error.
+pub(crate) fn kill(pid: Pid, signal: i32) -> io::Result<()> {
+    // SAFETY: it touches no memory.
+    let result = unsafe { libc::kill(pid.as_raw_nonzero().get(), signal) };
+    match check(result.into()) {
+        Err(error) if error.raw_os_error() != Some(libc::ESRCH) => Err(error),
+        _ => Ok(()),
+    }
+}
+
+/// Ends this process without running exit handlers: they are the parent's.
+pub(crate) fn exit_now(code: i32) -> ! {
+    // SAFETY: it never returns and touches no memory.
+    unsafe { libc::_exit(code) }
+}
+
+/// Leaves the namespaces named for new ones. The caller has one thread.
+pub(crate) fn unshare(flags: UnshareFlags) -> io::Result<()> {
+    // SAFETY: the flags have no FILES, by which descriptors could be closed under another thread's feet.
+    Ok(unsafe { unshare_unsafe(flags) }?)
+}
+
+/// Waits until a child's end is signalled. SIGCHLD is blocked.
+pub(crate) fn wait_for_child() {
+    // SAFETY: an all-zero signal set is a valid one to initialise; both pointers live until the calls return.
+    unsafe {
+        let mut set: libc::sigset_t = std::mem::zeroed();
+        let mut signal = 0;
+        libc::sigemptyset(&raw mut set);
+        libc::sigaddset(&raw mut set, libc::SIGCHLD);
+        libc::sigwait(&raw const set, &raw mut signal);
+    }
+}
+
+/// Closes every descriptor from `first` on. Nothing may use one afterwards.
+pub(crate) fn close_from(first: u32) -> io::Result<()> {
+    // SAFETY: only called where nothing that owns a descriptor is used or dropped any more.
+    check(unsafe { libc::syscall(libc::SYS_close_range, first, u32::MAX, 0) }).map(drop)
+}
+
+/// Lends a descriptor that was opened before a fork, by its number.
+pub(crate) fn lend(fd: RawFd) -> BorrowedFd<'static> {
+    // SAFETY: the numbers given here were inherited by a fork from their owner and nobody closes them in the child.
+    unsafe { BorrowedFd::borrow_raw(fd) }
 }
 
 /// Every signal does again what it does by default, and none is blocked: what a new program expects.
@@ -182,6 +232,13 @@ pub(crate) fn loopback_up() -> io::Result<()> {
     // SAFETY: SIOCSIFFLAGS reads an `ifreq`, which lives until the call returns.
     let result = unsafe { libc::ioctl(socket.as_raw_fd(), libc::SIOCSIFFLAGS, &raw const request) };
     check(result.into()).map(drop)
+}
+
+/// Gives a descriptor to tokio, to be read or written without blocking.
+pub(crate) fn watch(fd: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
+    rustix::io::ioctl_fionbio(&fd, true)?;
+    // SAFETY: an `OwnedFd` always gives the same descriptor, and keeps it open for as long as it is watched.
+    Ok(unsafe { AsyncFd::register(fd) }?)
 }
 
 /// Makes the caller's terminal at `fd` the controlling one of its session.

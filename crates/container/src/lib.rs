@@ -3,12 +3,14 @@
 //! The daemon's side is [`Runtime`] and [`Sandbox`]; the other side is [`shim::run_if_shim`], which the
 //! binary's `main` calls first of all. The image store is another crate: this one takes layer directories.
 
+mod capability;
 mod cgroup;
 pub mod error;
 pub mod exec;
 pub mod info;
 mod kernel;
 mod protocol;
+mod seccomp;
 pub mod runtime;
 pub mod sandbox;
 pub mod shim;

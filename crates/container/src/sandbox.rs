@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-pub(crate) use connection::Connection;
+pub(crate) use connection::{Connection, SOCKET};
 
 use crate::error::{Error, Result};
 use crate::exec::{ExecExit, ExecInput, ExecOutput, ExecSession, Resizer, WindowSize};

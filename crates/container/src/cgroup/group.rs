@@ -4,12 +4,11 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 
-use rustix::process::{Signal, kill_process};
-
 use super::detect::{Hierarchies, Hierarchy};
 use super::{device, remove};
 use crate::error::Refusal;
 use crate::info::Stats;
+use crate::kernel;
 use crate::spec::ResourceLimits;
 
 const DEFAULT_PERIOD_US: u64 = 100_000;
@@ -124,11 +123,11 @@ impl Group {
     }
 
     /// Sends a signal to everyone inside.
-    pub(crate) fn signal(&self, signal: Signal) {
+    pub(crate) fn signal(&self, signal: i32) {
         let Some(hierarchy) = self.hierarchies.0.first() else { return };
         for pid in remove::processes_below(&self.dir(hierarchy)) {
             // Gone already is as good.
-            let _gone = kill_process(pid, signal);
+            let _gone = kernel::kill(pid, signal);
         }
     }
 

@@ -83,7 +83,6 @@ impl ShimExe {
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(log)
-            .process_group(0)
             .kill_on_drop(false);
         Ok(command)
     }
