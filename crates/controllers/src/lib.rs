@@ -128,6 +128,8 @@ pub const ALL: &[Controller] = &[
 ];
 
 #[cfg(test)]
+mod cases;
+#[cfg(test)]
 mod convergence;
 #[cfg(test)]
 mod simulator;

@@ -1,6 +1,6 @@
 //! ReplicaSet: as many pods of a template as asked for.
 
-mod ranking;
+pub(crate) mod ranking;
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -19,7 +19,7 @@ type After = (u32, Reverse<i32>, Reverse<Timestamp>, String);
 
 /// The pods to delete, worst first: Kubernetes' order, except that the number of pods beside each
 /// other on a node is counted anew after each choice, so that what stays is spread evenly.
-pub(super) fn worst(now: Timestamp, pods: &[Arc<Pod>], count: usize) -> Vec<&Arc<Pod>> {
+pub(crate) fn worst(now: Timestamp, pods: &[Arc<Pod>], count: usize) -> Vec<&Arc<Pod>> {
     if count >= pods.len() {
         return pods.iter().collect();
     }
