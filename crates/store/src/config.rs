@@ -38,9 +38,12 @@ pub enum ReadPolicy {
 pub struct Tuning {
     /// How often a leader says that it lives.
     pub heartbeat: Duration,
-    /// Shortest silence after which a member stands for election (beyond the leader's lease).
+    /// A member stands for election when it has not heard of a leader for `election_max` and then
+    /// for a random time from here to `election_max`: with the defaults 650 to 1,000 ms, 770 ms on
+    /// average for the faster of two.
     pub election_min: Duration,
-    /// Longest such silence; also how long followers protect a leader they heard from.
+    /// See above; also how long members protect a leader they heard from, and so how long a leader
+    /// may trust that nobody else leads.
     pub election_max: Duration,
     /// How long a write or a linearizable read may wait for a leader and a quorum.
     pub request_timeout: Duration,
@@ -68,8 +71,8 @@ impl Default for Tuning {
     fn default() -> Tuning {
         Tuning {
             heartbeat: Duration::from_millis(100),
-            election_min: Duration::from_millis(500),
-            election_max: Duration::from_millis(1000),
+            election_min: Duration::from_millis(150),
+            election_max: Duration::from_millis(500),
             request_timeout: Duration::from_secs(10),
             snapshot_entries: 50_000,
             snapshot_bytes: 64 << 20,

@@ -27,6 +27,13 @@ mod transport;
 mod txn;
 mod watch;
 
+#[cfg(test)]
+mod cluster_tests;
+#[cfg(test)]
+mod testing;
+#[cfg(test)]
+mod watch_tests;
+
 pub use config::{ReadPolicy, StoreConfig, Tuning};
 pub use error::{MemberError, OpenError, ReadError, WatchError, WriteError};
 pub use kv::{Event, EventKind, KeyValue, prefix_end};

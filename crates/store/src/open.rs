@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use openraft::{Config, SnapshotPolicy};
+use openraft::{Config, RaftMetrics, SnapshotPolicy};
 use rustix::fd::OwnedFd;
 use rustix::fs::{FlockOperation, Mode, OFlags};
 use tokio::sync::watch;
@@ -17,7 +17,7 @@ use crate::linearize::{self, Reads};
 use crate::log::Log;
 use crate::member::Leadership;
 use crate::propose::{self, Proposer};
-use crate::raft::{Engine, LogStore, Machine, Network};
+use crate::raft::{Engine, LogStore, Machine, Network, Types};
 use crate::snapshot::SnapshotFiles;
 use crate::transport::Transport;
 use crate::{housekeeping, log};
@@ -31,6 +31,7 @@ pub(crate) async fn open(
     let restored = tokio::task::spawn_blocking(move || restore(&restoring)).await;
     let Restored { lock, log, found, snapshots, machine } =
         restored.map_err(|error| OpenError::Engine { reason: error.to_string() })??;
+    let new = log.vote().is_none();
     let network = Network::new(transport);
     let replica = Arc::clone(machine.replica());
     let log_store = LogStore::new(Arc::clone(&log), Arc::clone(&snapshots), found.committed);
@@ -46,10 +47,12 @@ pub(crate) async fn open(
     // An earlier life may have promised a leader not to help another for a while.
     engine.runtime_config().elect(false);
     engine.run();
+    wait_until_known(&engine).await?;
     let (proposer, proposals) = Proposer::new();
     let (reads, waiters) = Reads::new();
+    let now = Instant::now();
     let core = Arc::new(Core {
-        votes_from: Instant::now() + config.tuning.election_max,
+        votes_from: if new { now } else { now + config.tuning.election_max },
         engine,
         replica,
         health: log.health(),
@@ -69,6 +72,19 @@ pub(crate) async fn open(
     tokio::spawn(housekeeping::run(Arc::clone(&core)));
     tokio::spawn(allow_elections(Arc::clone(&core)));
     Ok(core)
+}
+
+/// Waits until the engine says of itself what was restored: whether it is part of a cluster.
+async fn wait_until_known(engine: &Engine) -> Result<(), OpenError> {
+    let stopped = |reason: String| OpenError::Engine { reason };
+    let known = engine
+        .with_raft_state(|state| state.membership_state.effective().nodes().next().is_some())
+        .await
+        .map_err(|error| stopped(error.to_string()))?;
+    let said =
+        |metrics: &RaftMetrics<Types>| !known || metrics.membership_config.nodes().next().is_some();
+    let waited = engine.wait(None).metrics(said, "the engine has started").await;
+    waited.map(|_| ()).map_err(|error| stopped(error.to_string()))
 }
 
 struct Restored {

@@ -7,6 +7,9 @@ mod files;
 mod reader;
 mod writer;
 
+#[cfg(test)]
+mod tests;
+
 use serde::{Deserialize, Serialize};
 
 pub(crate) use files::{SnapshotFiles, SnapshotName};

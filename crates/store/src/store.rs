@@ -278,6 +278,11 @@ impl Store {
         }
     }
 
+    #[cfg(test)]
+    pub(crate) fn core_for_tests(&self) -> &Core {
+        &self.core
+    }
+
     /// Asks the leader, whoever it is, until it answers or time is up.
     async fn ask(&self, call: Call) -> Result<Answer, WriteError> {
         let core = &self.core;

@@ -33,7 +33,7 @@ impl State {
         outcome
     }
 
-    pub(super) fn execute(&mut self, command: &Command, effects: &mut Effects) -> Outcome {
+    pub(crate) fn execute(&mut self, command: &Command, effects: &mut Effects) -> Outcome {
         match command {
             Command::Txn(txn) => self.txn(txn, effects).map(Reply::Txn),
             Command::Compact(revision) => self.compact(*revision),

@@ -115,7 +115,12 @@ impl Server {
     }
 
     async fn answer(&self, call: Call) -> Result<Answer, Refusal> {
-        if matches!(call, Call::Vote(_) | Call::PreVote(_)) && Instant::now() < self.votes_from {
+        // A leader that hands over releases everyone from what they promised it.
+        let early = match &call {
+            Call::Vote(request) | Call::PreVote(request) => !request.leadership_transfer,
+            _ => false,
+        };
+        if early && Instant::now() < self.votes_from {
             return Err(Refusal::TooEarly);
         }
         let answer = match call {

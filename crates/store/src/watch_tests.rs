@@ -1,0 +1,200 @@
+//! Watches against an oracle: what the history says must be what every watcher saw.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use crate::testing::{Cluster, run};
+use crate::{
+    Batch, DeleteRange, Event, EventKind, Put, Range, Read, Store, Tuning, Txn, Watch, WatchError,
+    WatchRequest,
+};
+
+fn patient() -> Tuning {
+    Tuning { request_timeout: Duration::from_secs(60), ..Tuning::default() }
+}
+
+/// Everything up to `revision`.
+async fn until(watch: &mut Watch, revision: u64) -> Vec<Batch> {
+    let mut batches = Vec::new();
+    while watch.progress() < revision {
+        match tokio::time::timeout(Duration::from_millis(20), watch.next()).await {
+            Ok(Some(batch)) => batches.push(batch.expect("the watch goes on")),
+            Ok(None) => panic!("the watch ended"),
+            // Nothing of what was written concerns it: look at its progress again.
+            Err(_) => {}
+        }
+    }
+    batches
+}
+
+/// What a watch of `request` must have seen, from a watch of everything.
+fn expected(all: &[Batch], request: &WatchRequest) -> Vec<(u64, Vec<(EventKind, Bytes)>)> {
+    let wanted = |event: &&Event| match request.end.as_deref() {
+        None => event.kv.key == request.key,
+        Some(b"\0") => event.kv.key >= request.key,
+        Some(end) => event.kv.key >= request.key && &event.kv.key[..] < end,
+    };
+    all.iter()
+        .filter(|batch| batch.revision >= request.start_revision)
+        .map(|batch| (batch.revision, simple(batch.events.iter().filter(wanted))))
+        .filter(|(_, events)| !events.is_empty())
+        .collect()
+}
+
+fn simple<'e>(events: impl Iterator<Item = &'e Event>) -> Vec<(EventKind, Bytes)> {
+    events.map(|event| (event.kind, event.kv.key.clone())).collect()
+}
+
+fn seen(batches: &[Batch]) -> Vec<(u64, Vec<(EventKind, Bytes)>)> {
+    batches.iter().map(|batch| (batch.revision, simple(batch.events.iter()))).collect()
+}
+
+async fn write(store: &Store, number: u64) -> u64 {
+    let key = format!("{}/{}", (b'a' + (number % 4) as u8) as char, number % 7);
+    let txn = match number % 5 {
+        0 => Txn::new().then(DeleteRange::prefix(key[..2].to_owned())),
+        1 => Txn::new().then(Put::new(key, "1")).then(Put::new("all", number.to_string())),
+        _ => Txn::new().then(Put::new(key, number.to_string())),
+    };
+    store.txn(txn).await.expect("written").revision
+}
+
+fn requests() -> Vec<WatchRequest> {
+    vec![
+        WatchRequest::prefix(""),
+        WatchRequest::prefix("a/"),
+        WatchRequest::key("b/3"),
+        WatchRequest { end: Some(Bytes::from_static(b"c/4")), ..WatchRequest::key("a/5") },
+        WatchRequest { end: Some(Bytes::from_static(b"\0")), ..WatchRequest::key("c/") },
+        WatchRequest::key("never"),
+    ]
+}
+
+#[test]
+fn every_watcher_sees_what_history_says_once_and_in_order() {
+    run(async {
+        let mut cluster = Cluster::new(3, patient()).await;
+        let mut watches = Vec::new();
+        for id in cluster.ids() {
+            for request in requests() {
+                let watch = cluster.store(id).watch(request.clone()).expect("a watch");
+                watches.push((id, request, watch));
+            }
+        }
+        let mut revision = 1;
+        for number in 0..150 {
+            revision = revision.max(write(cluster.store(1 + number % 3), number).await);
+        }
+        // A leader change in the middle of it.
+        let leader = cluster.leader(&cluster.ids()).await;
+        watches.retain(|(id, _, _)| *id != leader);
+        cluster.kill(leader).await;
+        let other = cluster.ids()[0];
+        for number in 150..300 {
+            revision = revision.max(write(cluster.store(other), number).await);
+        }
+        let mut all =
+            cluster.store(other).watch(WatchRequest::prefix("").from(1)).expect("a watch");
+        let all = until(&mut all, revision).await;
+        assert_eq!(all.len() as u64, revision - 1, "every revision has a batch");
+        for (id, request, mut watch) in watches {
+            let batches = until(&mut watch, revision).await;
+            assert_eq!(seen(&batches), expected(&all, &request), "{request:?} on {id}");
+        }
+        // And from every point in the past, on the member that was away too.
+        cluster.start(leader).await;
+        for from in [1, 2, 70, revision - 1, revision] {
+            let request = WatchRequest::prefix("a/").from(from);
+            let store = cluster.store(leader);
+            store.range(Range::key("x"), Read::Linearizable).await.expect("it caught up");
+            let mut watch = store.watch(request.clone()).expect("a watch");
+            let batches = until(&mut watch, revision).await;
+            assert_eq!(seen(&batches), expected(&all, &request), "from {from}");
+        }
+    });
+}
+
+#[test]
+fn the_version_before_comes_only_if_asked_for() {
+    run(async {
+        let cluster = Cluster::new(1, patient()).await;
+        let store = cluster.store(1);
+        let mut plain = store.watch(WatchRequest::key("a")).expect("a watch");
+        let mut with_prev = store.watch(WatchRequest::key("a").with_prev()).expect("a watch");
+        let mut twin = store.watch(WatchRequest::key("a").with_prev()).expect("a watch");
+        store.put("a", "1").await.expect("written");
+        store.put("a", "2").await.expect("written");
+        plain.next().await;
+        assert_eq!(plain.next().await.unwrap().unwrap().events[0].prev, None);
+        with_prev.next().await;
+        let batch = with_prev.next().await.unwrap().unwrap();
+        assert_eq!(&batch.events[0].prev.as_ref().unwrap().value[..], b"1");
+        twin.next().await;
+        let same = twin.next().await.unwrap().unwrap();
+        assert!(Arc::ptr_eq(&batch.events, &same.events), "watchers share what they are told");
+    });
+}
+
+#[test]
+fn what_is_compacted_is_refused_with_the_revision() {
+    run(async {
+        let cluster = Cluster::new(1, patient()).await;
+        let store = cluster.store(1);
+        for number in 0..10 {
+            store.put("a", number.to_string()).await.expect("written");
+        }
+        store.compact(6).await.expect("compacted");
+        let refused = store.watch(WatchRequest::key("a").from(5)).err();
+        assert_eq!(refused, Some(WatchError::Compacted { compact_revision: 6 }));
+        let mut watch = store.watch(WatchRequest::key("a").from(6)).expect("a watch");
+        assert_eq!(watch.next().await.unwrap().unwrap().revision, 6);
+        // One that waits for a revision to come.
+        let mut later = store.watch(WatchRequest::key("a").from(13)).expect("a watch");
+        for number in 10..13 {
+            store.put("a", number.to_string()).await.expect("written");
+        }
+        assert_eq!(later.next().await.unwrap().unwrap().revision, 13);
+    });
+}
+
+#[test]
+fn a_slow_watcher_is_ended_and_can_resume_without_a_gap() {
+    run(async {
+        let tuning = Tuning { watch_queue: 8, ..patient() };
+        let cluster = Cluster::new(1, tuning).await;
+        let store = cluster.store(1);
+        let mut slow = store.watch(WatchRequest::prefix("")).expect("a watch");
+        for number in 0..50_u64 {
+            store.put("a", number.to_string()).await.expect("written");
+        }
+        let mut revisions = Vec::new();
+        let mut lagged = 0;
+        while revisions.last() != Some(&51) {
+            match slow.next().await {
+                Some(Ok(batch)) => revisions.push(batch.revision),
+                Some(Err(WatchError::Lagged { resume })) => {
+                    lagged += 1;
+                    assert!(slow.next().await.is_none(), "it tells its end once");
+                    slow = store.watch(WatchRequest::prefix("").from(resume)).expect("a watch");
+                }
+                other => panic!("{other:?}"),
+            }
+        }
+        assert_eq!(revisions, (2..=51).collect::<Vec<_>>());
+        assert_eq!(lagged, 1);
+    });
+}
+
+#[test]
+fn a_store_that_stops_ends_its_watches() {
+    run(async {
+        let cluster = Cluster::new(1, patient()).await;
+        let mut watch = cluster.store(1).watch(WatchRequest::prefix("")).expect("a watch");
+        cluster.store(1).shutdown().await;
+        assert!(watch.next().await.is_none());
+        let mut late = cluster.store(1).watch(WatchRequest::prefix("")).expect("a watch");
+        assert!(late.next().await.is_none());
+    });
+}
