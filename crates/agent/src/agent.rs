@@ -1,0 +1,373 @@
+//! The agent: one task a pod, the node's wires and names, its status; all after the newest assignments.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::Pod;
+use pontoon_container::{Event, Runtime, Sandbox};
+use pontoon_image::ImageStore;
+use pontoon_network::{Network, NetworkError, Tables};
+use thiserror::Error;
+use tokio::sync::{broadcast, watch};
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+
+use crate::assignments::Assignments;
+use crate::config::AgentConfig;
+use crate::engine::{Cell, Engine};
+use crate::images::{ImageSource, Images, NodeImages};
+use crate::node::facts::Facts;
+use crate::node::network::NodeNetwork;
+use crate::node::services::Services;
+use crate::node::status::{Health, is_same, labels, node_status};
+use crate::pod::order::Order;
+use crate::pod::record::Record;
+use crate::pod::spec::PodId;
+use crate::pod::worker::{Found, Handle, LABEL_ADDRESS, LABEL_UID, Note, View, Worker};
+use crate::report::{Outbox, Report, Reports};
+use crate::shared::Shared;
+use crate::wires::Wires;
+
+/// How often the node's status is told although nothing changed.
+const HEARTBEAT: Duration = Duration::from_secs(10);
+/// How often the machine is looked at.
+const LOOK: Duration = Duration::from_secs(2);
+
+/// Why the agent cannot run.
+#[derive(Debug, Error)]
+pub enum AgentError {
+    /// The packet filter cannot be reached.
+    #[error("opening the packet filter: {0}")]
+    Tables(#[source] NetworkError),
+    /// The sandboxes of an earlier daemon cannot be looked for.
+    #[error("looking for running containers: {0}")]
+    Recover(#[source] pontoon_container::Error),
+    /// Something of the node could not be removed.
+    #[error("removing {what}: {reason}")]
+    Remove { what: String, reason: String },
+}
+
+/// Runs what its node is assigned. Clones are the same agent.
+#[derive(Clone)]
+pub struct Agent {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    config: AgentConfig,
+    runtime: Runtime,
+    images: Arc<NodeImages>,
+    network: Arc<NodeNetwork>,
+    tables: Tables,
+    reports: Arc<dyn Reports>,
+    outbox: Arc<Outbox>,
+    pods: Mutex<HashMap<String, Handle>>,
+}
+
+impl Agent {
+    /// An agent that does nothing yet. `network` must be of the namespace in which this is called.
+    pub fn new(
+        config: AgentConfig,
+        runtime: Runtime,
+        images: ImageStore,
+        source: Arc<dyn ImageSource>,
+        network: Network,
+        reports: Arc<dyn Reports>,
+    ) -> Result<Self, AgentError> {
+        let tables = Tables::new(&config.table).map_err(AgentError::Tables)?;
+        let network = Arc::new(NodeNetwork::new(network, config.clone()));
+        let images = Arc::new(NodeImages { store: images, source });
+        let (outbox, pods) = (Arc::new(Outbox::default()), Mutex::default());
+        let inner = Inner { config, runtime, images, network, tables, reports, outbox, pods };
+        Ok(Self { inner: Arc::new(inner) })
+    }
+
+    /// Makes the node like the newest assignments until `shutdown`, which leaves the pods running. Pods of an earlier
+    /// daemon are taken over as they are; what is not assigned is stopped once the managers were heard.
+    pub async fn run(
+        &self,
+        mut assignments: watch::Receiver<Arc<Assignments>>,
+        shutdown: CancellationToken,
+    ) -> Result<(), AgentError> {
+        let events = self.inner.runtime.events();
+        let sandboxes = self.inner.runtime.recover().await.map_err(AgentError::Recover)?;
+        let shared = self.shared(assignments.clone());
+        self.adopt(sandboxes, &shared, &shutdown).await;
+        let mut tasks = self.spawn_tasks(&shared, assignments.clone(), events, &shutdown);
+        loop {
+            let wanted = assignments.borrow_and_update().clone();
+            self.assign(&wanted, &shared, &shutdown);
+            tokio::select! {
+                () = shutdown.cancelled() => break,
+                changed = assignments.changed() => if changed.is_err() { break },
+                // Pods that are gone are forgotten, and their names may come again.
+                () = tokio::time::sleep(LOOK) => {}
+            }
+        }
+        shutdown.cancel();
+        while tasks.join_next().await.is_some() {}
+        self.lock().clear();
+        Ok(())
+    }
+
+    fn shared(&self, assignments: watch::Receiver<Arc<Assignments>>) -> Arc<Shared> {
+        let inner = &self.inner;
+        let facts = Facts::read(&inner.config.data_dir);
+        let engine: Arc<dyn Engine> = Arc::new(inner.runtime.clone());
+        let images: Arc<dyn Images> = inner.images.clone();
+        let wires: Arc<dyn Wires> = inner.network.clone();
+        Arc::new(Shared {
+            config: inner.config.clone(),
+            engine,
+            images,
+            wires,
+            outbox: inner.outbox.clone(),
+            assignments,
+            ports: watch::Sender::new(BTreeMap::new()),
+            clock: Box::new(Timestamp::now),
+            node_cpu_millis: i64::try_from(facts.cpus).unwrap_or(1).saturating_mul(1000),
+            node_memory_bytes: i64::try_from(facts.memory_bytes).unwrap_or(i64::MAX),
+            host_ip: inner.config.node_address.to_string(),
+        })
+    }
+
+    fn spawn_tasks(
+        &self,
+        shared: &Arc<Shared>,
+        assignments: watch::Receiver<Arc<Assignments>>,
+        events: broadcast::Receiver<Event>,
+        shutdown: &CancellationToken,
+    ) -> JoinSet<()> {
+        let mut tasks = JoinSet::new();
+        let (problem, problems) = watch::channel(None);
+        let services = Services {
+            config: self.inner.config.clone(),
+            network: self.inner.network.clone(),
+            tables: self.inner.tables.clone(),
+            assignments,
+            ports: shared.ports.subscribe(),
+            problem,
+        };
+        tasks.spawn(services.run(shutdown.clone()));
+        tasks.spawn(self.clone().tell_node(problems, shutdown.clone()));
+        tasks.spawn(self.clone().pass_on(events, shutdown.clone()));
+        let (outbox, reports) = (self.inner.outbox.clone(), self.inner.reports.clone());
+        let stop = shutdown.clone();
+        tasks.spawn(async move { outbox.run(reports.as_ref(), stop).await });
+        tasks
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<String, Handle>> {
+        // The map is whole after every single change.
+        self.inner.pods.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes over the pods whose sandboxes live. A sandbox that nothing is remembered of cannot be taken over.
+    async fn adopt(
+        &self,
+        sandboxes: Vec<Sandbox>,
+        shared: &Arc<Shared>,
+        shutdown: &CancellationToken,
+    ) {
+        let records = Record::read_all(&self.inner.config.data_dir);
+        let mut records: HashMap<String, (PodId, Record)> =
+            records.into_iter().map(|(id, record)| (id.uid.clone(), (id, record))).collect();
+        for sandbox in sandboxes {
+            let uid = sandbox.labels().get(LABEL_UID).cloned().unwrap_or_default();
+            let Some((id, record)) = records.remove(&uid) else {
+                warn!(sandbox = sandbox.id(), "a sandbox without a pod is removed");
+                if let Err(error) = sandbox.remove().await {
+                    warn!(%error, "removing a sandbox");
+                }
+                continue;
+            };
+            let address = sandbox.labels().get(LABEL_ADDRESS).and_then(|ip| ip.parse().ok());
+            if let Some(address) = address {
+                self.inner.network.adopt(&uid, address);
+            }
+            let order = Order::assigned(&record.pod, &shared.assignments.borrow());
+            let cell: Arc<dyn Cell> = Arc::new(sandbox);
+            let found = Found { state: record.state, cell: Some(cell) };
+            let handle = Worker::spawn(id, order, Some(found), shared.clone(), shutdown.clone());
+            self.lock().insert(uid, handle);
+        }
+    }
+
+    /// Gives every pod's task its newest order; begins and ends pods.
+    fn assign(&self, wanted: &Assignments, shared: &Arc<Shared>, shutdown: &CancellationToken) {
+        let mut pods = self.lock();
+        pods.retain(|_, handle| !handle.is_finished());
+        if !wanted.complete {
+            return;
+        }
+        let mut assigned = HashMap::new();
+        for pod in wanted.pods.values() {
+            if let Some(id) = PodId::of(pod) {
+                assigned.insert(id.uid.clone(), (id, pod));
+            }
+        }
+        for (uid, handle) in pods.iter() {
+            if !assigned.contains_key(uid) {
+                let pod = handle.orders.borrow().pod.clone();
+                handle.order(Order::unassigned(&pod));
+            }
+        }
+        for (uid, (id, pod)) in assigned {
+            let order = Order::assigned(pod, wanted);
+            match pods.get(&uid) {
+                Some(handle) => handle.order(order),
+                None => {
+                    if let Some(handle) = self.begin(id, order, shared, shutdown) {
+                        pods.insert(uid, handle);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Begins a pod, unless its life is over: one that has ended is not run again because it is forgotten here.
+    fn begin(
+        &self,
+        id: PodId,
+        order: Order,
+        shared: &Arc<Shared>,
+        shutdown: &CancellationToken,
+    ) -> Option<Handle> {
+        let directory = self.inner.config.data_dir.join("pods").join(&id.uid);
+        let record = Record::read(&directory);
+        if record.is_none() && is_over(&order.pod) && order.stop.is_none() {
+            return None;
+        }
+        let found = record.map(|record| Found { state: record.state, cell: None });
+        Some(Worker::spawn(id, order, found, shared.clone(), shutdown.clone()))
+    }
+
+    /// Passes the runtime's events on to the pods' tasks.
+    async fn pass_on(self, mut events: broadcast::Receiver<Event>, shutdown: CancellationToken) {
+        loop {
+            let event = tokio::select! {
+                event = events.recv() => event,
+                () = shutdown.cancelled() => return,
+            };
+            match event {
+                Ok(Event::Exited { sandbox, container, exit }) => {
+                    self.note(&sandbox, Note::Exited { container_id: container, exit });
+                }
+                Ok(Event::SandboxDied { sandbox }) => self.note(&sandbox, Note::SandboxDied),
+                Ok(Event::Started { .. }) => {}
+                Err(broadcast::error::RecvError::Lagged(lost)) => {
+                    warn!(lost, "events were lost; looking at every sandbox");
+                    for handle in self.lock().values() {
+                        drop(handle.notes.send(Note::Look));
+                    }
+                }
+                Err(broadcast::error::RecvError::Closed) => return,
+            }
+        }
+    }
+
+    /// A sandbox is called by its pod's uid. The pod's task may be over already.
+    fn note(&self, sandbox: &str, note: Note) {
+        if let Some(handle) = self.lock().get(sandbox) {
+            drop(handle.notes.send(note));
+        }
+    }
+
+    /// Tells the node's status when it changes and every ten seconds.
+    async fn tell_node(
+        self,
+        mut problems: watch::Receiver<Option<String>>,
+        shutdown: CancellationToken,
+    ) {
+        let config = &self.inner.config;
+        let mut told: Option<(k8s_openapi::api::core::v1::NodeStatus, Timestamp)> = None;
+        loop {
+            let now = Timestamp::now();
+            let facts = Facts::read(&config.data_dir);
+            let health = Health { network_problem: problems.borrow_and_update().clone() };
+            let before = told.as_ref().map(|(status, _)| status);
+            let status = node_status(now, config, &facts, &health, before);
+            let is_due = told.as_ref().is_none_or(|(old, at)| {
+                let age = Duration::try_from(now.duration_since(*at)).unwrap_or(HEARTBEAT);
+                age >= HEARTBEAT || !is_same(old, &status)
+            });
+            if is_due {
+                let report =
+                    Report::NodeStatus { status: Box::new(status.clone()), labels: labels(config) };
+                self.inner.outbox.put(report);
+                told = Some((status, now));
+            }
+            tokio::select! {
+                () = shutdown.cancelled() => return,
+                changed = problems.changed() => if changed.is_err() { return },
+                () = tokio::time::sleep(LOOK) => {}
+            }
+        }
+    }
+
+    /// What is known of a pod by its name.
+    pub(crate) fn view(&self, namespace: &str, name: &str) -> Option<View> {
+        let pods = self.lock();
+        let mut named = pods.values().filter(|h| h.id.namespace == namespace && h.id.name == name);
+        // While an older pod of that name ends, the newer one is meant.
+        let newest = named.clone().find(|h| h.orders.borrow().stop.is_none());
+        newest.or_else(|| named.next())?.view()
+    }
+
+    /// What is known of all pods.
+    pub(crate) fn views(&self) -> Vec<View> {
+        self.lock().values().filter_map(Handle::view).collect()
+    }
+
+    pub(crate) fn config(&self) -> &AgentConfig {
+        &self.inner.config
+    }
+
+    /// Removes everything of this node: sandboxes, wires, packet filter, pods' directories. For a node that leaves the
+    /// cluster; `run` must be over.
+    pub async fn remove_all(&self) -> Result<(), AgentError> {
+        let inner = &self.inner;
+        let failed = |what: &str| {
+            let what = what.to_owned();
+            move |reason: String| AgentError::Remove { what, reason }
+        };
+        for sandbox in inner.runtime.recover().await.map_err(AgentError::Recover)? {
+            let id = sandbox.id().to_owned();
+            sandbox
+                .remove()
+                .await
+                .map_err(|error| failed(&format!("sandbox {id}"))(error.to_string()))?;
+        }
+        inner
+            .runtime
+            .release()
+            .await
+            .map_err(|e| failed("the runtime's directories")(e.to_string()))?;
+        inner
+            .tables
+            .remove()
+            .await
+            .map_err(|e| failed("the packet filter's table")(e.to_string()))?;
+        inner.network.remove().await.map_err(|e| failed("the node's links")(e.to_string()))?;
+        for directory in [&inner.config.data_dir, &inner.config.run_dir] {
+            let pods = directory.join("pods");
+            match std::fs::remove_dir_all(&pods) {
+                Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                    return Err(failed(&pods.display().to_string())(error.to_string()));
+                }
+                _ => {}
+            }
+        }
+        info!("nothing of the node is left");
+        Ok(())
+    }
+}
+
+/// Whether the managers know the pod as ended.
+fn is_over(pod: &Pod) -> bool {
+    let phase = pod.status.as_ref().and_then(|status| status.phase.as_deref());
+    matches!(phase, Some("Succeeded" | "Failed"))
+}

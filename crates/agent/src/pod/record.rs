@@ -1,0 +1,109 @@
+//! What is kept of a pod on disk, so that a new daemon finds it again: the pod as it was wanted and its state.
+
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+
+use k8s_openapi::api::core::v1::Pod;
+use serde::{Deserialize, Serialize};
+
+use super::spec::{PodId, is_plain};
+use super::state::PodState;
+
+const FILE: &str = "record.json";
+/// A record larger than this is none: the API takes no pod of half that size.
+const MOST_BYTES: u64 = 8 * 1024 * 1024;
+
+/// A pod as the last daemon knew it.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct Record {
+    pub pod: Arc<Pod>,
+    pub state: PodState,
+}
+
+impl Record {
+    /// The record in the pod's data directory; `None` if there is none that can be read.
+    pub(crate) fn read(directory: &Path) -> Option<Self> {
+        let path = directory.join(FILE);
+        if std::fs::metadata(&path).ok()?.len() > MOST_BYTES {
+            return None;
+        }
+        let read = std::fs::read(&path).map(|bytes| serde_json::from_slice(&bytes));
+        match read {
+            Ok(Ok(record)) => Some(record),
+            Ok(Err(error)) => {
+                tracing::warn!(path = %path.display(), %error, "a pod's record cannot be read");
+                None
+            }
+            Err(_) => None,
+        }
+    }
+
+    /// All records below the data directory, by uid. Directories without one are passed over.
+    pub(crate) fn read_all(data_dir: &Path) -> Vec<(PodId, Self)> {
+        let entries = std::fs::read_dir(data_dir.join("pods"));
+        let entries = entries.into_iter().flatten().flatten();
+        let record = |entry: std::fs::DirEntry| {
+            let record = Self::read(&entry.path())?;
+            let id = PodId::of(&record.pod)?;
+            (entry.file_name().to_str() == Some(&id.uid)).then_some((id, record))
+        };
+        entries.filter_map(record).collect()
+    }
+
+    /// The record's bytes.
+    pub(crate) fn encode(pod: &Arc<Pod>, state: &PodState) -> serde_json::Result<Vec<u8>> {
+        serde_json::to_vec(&Self { pod: pod.clone(), state: state.clone() })
+    }
+
+    /// Replaces the record. Not forced to disk: after a power-off nothing of the pod lives, and the record of a moment
+    /// before is as good.
+    pub(crate) fn write(directory: &Path, bytes: &[u8]) -> io::Result<()> {
+        std::fs::create_dir_all(directory)?;
+        let new = directory.join("record.json.new");
+        std::fs::write(&new, bytes)?;
+        std::fs::rename(new, directory.join(FILE))
+    }
+}
+
+/// Splits a container's id in its sandbox, `name.restarts`.
+pub(crate) fn parse_container_id(id: &str) -> Option<(&str, u32)> {
+    let (name, restarts) = id.rsplit_once('.')?;
+    is_plain(name).then_some(())?;
+    Some((name, restarts.parse().ok()?))
+}
+
+/// The id in its sandbox of one run of a container.
+pub(crate) fn container_id(name: &str, restarts: u32) -> String {
+    format!("{name}.{restarts}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_record_comes_back() {
+        let dir = tempfile::tempdir().unwrap();
+        let pod: Pod = serde_json::from_value(serde_json::json!({
+            "metadata": {"name": "p", "namespace": "d", "uid": "u-1"}, "spec": {"containers": []}}))
+        .unwrap();
+        let mut state = PodState::default();
+        state.container_mut("a").restarts = 3;
+        let pods = dir.path().join("pods");
+        Record::write(&pods.join("u-1"), &Record::encode(&Arc::new(pod), &state).unwrap()).unwrap();
+        std::fs::create_dir_all(pods.join("u-2")).unwrap();
+        std::fs::write(pods.join("u-2").join(FILE), "{").unwrap();
+        let found = Record::read_all(dir.path());
+        assert_eq!(found.len(), 1);
+        assert_eq!((found[0].0.uid.as_str(), &found[0].1.state), ("u-1", &state));
+    }
+
+    #[test]
+    fn container_ids() {
+        assert_eq!(parse_container_id(&container_id("web", 12)), Some(("web", 12)));
+        for wrong in ["web", "web.x", ".1", "a/b.1", ""] {
+            assert_eq!(parse_container_id(wrong), None, "{wrong}");
+        }
+    }
+}

@@ -1,0 +1,274 @@
+//! What comes to a pod's task from beside: ends of containers, pulled images, findings of probes.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+use pontoon_container::Exit as RuntimeExit;
+use tracing::debug;
+
+use super::Worker;
+use crate::images::{Ensured, NoImage, PullPolicy};
+use crate::logs::tail_for_message;
+use crate::pod::record::{container_id, parse_container_id};
+use crate::pod::spec::{all_containers, init_containers, init_rule, main_rule};
+use crate::pod::state::{
+    Exit, FIRST_PAUSE, ImageState, LONGEST_PAUSE, SandboxState, after, back_off,
+};
+use crate::probe::verdict::Kind;
+use crate::probe::watch::Finding;
+
+/// As much of a termination message as is kept, in bytes.
+const MOST_MESSAGE_BYTES: usize = 4096;
+
+/// Something that a pod's task should know.
+#[derive(Debug)]
+pub(crate) enum Note {
+    /// A container ended; the id is the one in its sandbox.
+    Exited { container_id: String, exit: RuntimeExit },
+    /// The sandbox's shim is dead, and all in it.
+    SandboxDied,
+    /// Notes were lost: look at what is there.
+    Look,
+    /// An image is here, or not.
+    Pulled { container: String, took: Duration, result: Result<Box<Ensured>, NoImage> },
+    /// A probe's answer.
+    Found { container_id: String, finding: Finding },
+    /// A postStart hook is over.
+    Hooked { container_id: String, problem: Option<String> },
+}
+
+impl Worker {
+    pub(super) async fn take_note(&mut self, note: Note) {
+        match note {
+            Note::Exited { container_id, exit } => self.exited(&container_id, &exit),
+            Note::SandboxDied => self.sandbox_died().await,
+            Note::Look => self.look().await,
+            Note::Pulled { container, took, result } => self.pulled(&container, took, result),
+            Note::Found { container_id, finding } => self.found(&container_id, finding),
+            Note::Hooked { container_id, problem } => self.hooked(&container_id, problem),
+        }
+    }
+
+    /// The container whose present run has this id and is running.
+    fn running(&self, id: &str) -> Option<String> {
+        let (name, restarts) = parse_container_id(id)?;
+        let own = self.state.containers.get(name)?;
+        (own.is_running() && own.restarts == restarts).then(|| name.to_owned())
+    }
+
+    pub(super) fn exited(&mut self, id: &str, exit: &RuntimeExit) {
+        let Some(name) = self.running(id) else { return };
+        self.tasks.remove(&name);
+        let own = self.state.container(&name);
+        let started_at = match &own.run {
+            crate::pod::state::Run::Running { started_at, .. } => Some(*started_at),
+            _ => None,
+        };
+        let reason = match exit.code {
+            _ if exit.oom_killed => "OOMKilled",
+            0 => "Completed",
+            _ => "Error",
+        };
+        let exit = Exit {
+            container_id: self.shown_id(&name, own.restarts),
+            code: exit.code,
+            signal: exit.signal,
+            reason: reason.to_owned(),
+            message: self.termination_message(&name, own.restarts, exit.code != 0),
+            started_at,
+            finished_at: Timestamp::try_from(exit.at).unwrap_or_else(|_| self.shared.now()),
+        };
+        self.ended(&name, exit);
+    }
+
+    /// Notes the end of a run, and says so when a pause follows.
+    pub(super) fn ended(&mut self, name: &str, exit: Exit) {
+        let succeeded = exit.succeeded();
+        let own = self.state.container_mut(name);
+        own.ended(exit);
+        let pause = own.pause();
+        let pod = self.pod.clone();
+        let init = init_containers(&pod).iter().find(|c| c.name == name);
+        let main = crate::pod::spec::containers(&pod).iter().find(|c| c.name == name);
+        let rule = init.map(|c| init_rule(&pod, c)).or_else(|| main.map(|c| main_rule(&pod, c)));
+        let again = rule.is_some_and(|rule| rule.restarts_after(succeeded));
+        if again && !pause.is_zero() && self.state.stop.is_none() {
+            let message = format!("Back-off restarting failed container {name} in pod {}", self.id);
+            self.event(true, "BackOff", message, Some(name));
+        }
+    }
+
+    /// What the program left as its last words, by the container's policy.
+    fn termination_message(&self, name: &str, restarts: u32, failed: bool) -> Option<String> {
+        let container = all_containers(&self.pod).find(|c| c.name == name)?;
+        let bytes = std::fs::read(self.dirs.termination_message(name)).unwrap_or_default();
+        let text = String::from_utf8_lossy(&bytes[..bytes.len().min(MOST_MESSAGE_BYTES)]);
+        let by_log =
+            container.termination_message_policy.as_deref() == Some("FallbackToLogsOnError");
+        let text = if text.is_empty() && by_log && failed {
+            tail_for_message(&self.dirs.log(name, restarts))
+        } else {
+            text.into_owned()
+        };
+        Some(text).filter(|text| !text.is_empty())
+    }
+
+    async fn sandbox_died(&mut self) {
+        if self.cell.is_none() {
+            return;
+        }
+        self.event(
+            false,
+            "SandboxChanged",
+            "Pod sandbox changed, it will be killed and re-created.".to_owned(),
+            None,
+        );
+        self.drop_cell().await;
+        self.state.sandbox_lost(self.shared.now());
+    }
+
+    /// Compares what is known with what is in the sandbox.
+    async fn look(&mut self) {
+        let Some(cell) = self.cell.clone() else { return };
+        match cell.list().await {
+            Ok(list) => {
+                for info in list {
+                    if let Some(exit) = info.exit {
+                        self.exited(&info.id, &exit);
+                    }
+                }
+            }
+            Err(error) => debug!(%error, "looking at a sandbox"),
+        }
+    }
+
+    /// Fetches a container's image beside the pod's task; its note follows.
+    pub(super) fn pull(&mut self, name: &str) {
+        let Some(container) = all_containers(&self.pod).find(|c| c.name == name) else { return };
+        let image = container.image.clone().unwrap_or_default();
+        let policy = PullPolicy::parse(container.image_pull_policy.as_deref());
+        self.state.container_mut(name).image = ImageState::Pulling;
+        if !self.shared.images.is_here(&image, policy) && policy != PullPolicy::Never {
+            self.event(false, "Pulling", format!("Pulling image \"{image}\""), Some(name));
+        }
+        let (images, notes) = (self.shared.images.clone(), self.notes.clone());
+        let container = name.to_owned();
+        while self.pulls.try_join_next().is_some() {}
+        self.pulls.spawn(async move {
+            let begun = tokio::time::Instant::now();
+            let result = images.ensure(&image, policy).await.map(Box::new);
+            // The pod's task may be over already.
+            drop(notes.send(Note::Pulled { container, took: begun.elapsed(), result }));
+        });
+    }
+
+    fn pulled(&mut self, name: &str, took: Duration, result: Result<Box<Ensured>, NoImage>) {
+        let Some(container) = all_containers(&self.pod).find(|c| c.name == name) else { return };
+        let image = container.image.clone().unwrap_or_default();
+        match result {
+            Ok(ensured) => {
+                let message = if ensured.fetched {
+                    format!("Successfully pulled image \"{image}\" in {}ms", took.as_millis())
+                } else {
+                    format!("Container image \"{image}\" already present on machine")
+                };
+                self.event(false, "Pulled", message, Some(name));
+                if let Some(why) = ensured.stale {
+                    let message = format!(
+                        "Using the image \"{image}\" that is here, because a newer one cannot be had: {why}"
+                    );
+                    self.event(true, "PullFailed", message, Some(name));
+                }
+                let own = self.state.container_mut(name);
+                own.image = ImageState::Ready;
+                own.image_id = ensured.image.id.clone();
+                self.images.insert(name.to_owned(), ensured.image);
+            }
+            Err(error) => self.pull_failed(name, &image, error),
+        }
+    }
+
+    fn pull_failed(&mut self, name: &str, image: &str, error: NoImage) {
+        let now = self.shared.now();
+        let own = self.state.container_mut(name);
+        let pause = back_off(FIRST_PAUSE, LONGEST_PAUSE, own.image_failures);
+        own.image_failures = own.image_failures.saturating_add(1);
+        own.image = ImageState::Failed {
+            failed_at: now,
+            retry_at: after(now, pause),
+            reason: error.reason,
+            message: error.message.clone(),
+        };
+        let message = match error.reason {
+            "ErrImagePull" => format!("Failed to pull image \"{image}\": {}", error.message),
+            _ => error.message,
+        };
+        self.event(true, "Failed", message, Some(name));
+        self.event(true, "Failed", format!("Error: {}", error.reason), Some(name));
+        if error.reason == "ErrImagePull" {
+            self.event(false, "BackOff", format!("Back-off pulling image \"{image}\""), Some(name));
+        }
+    }
+
+    fn found(&mut self, id: &str, finding: Finding) {
+        let Some(name) = self.running(id) else { return };
+        let Finding { kind, verdict, problem } = finding;
+        if let Some(problem) = problem {
+            let message = format!("{} probe failed: {problem}", kind.word());
+            self.event(true, "Unhealthy", message, Some(&name));
+        }
+        let stopping = self.state.stop.is_some();
+        let has_readiness =
+            all_containers(&self.pod).any(|c| c.name == name && c.readiness_probe.is_some());
+        let own = self.state.container_mut(&name);
+        match (kind, verdict) {
+            (Kind::Startup, Some(true)) => {
+                own.started = true;
+                own.passed = true;
+                own.ready = !has_readiness;
+            }
+            (Kind::Readiness, Some(ready)) => own.ready = ready,
+            (Kind::Startup | Kind::Liveness, Some(false)) if !stopping && own.doomed.is_none() => {
+                let word = kind.word().to_ascii_lowercase();
+                own.doomed =
+                    Some(format!("Container {name} failed {word} probe, will be restarted"));
+            }
+            _ => {}
+        }
+    }
+
+    fn hooked(&mut self, id: &str, problem: Option<String>) {
+        let Some(name) = self.running(id) else { return };
+        if let Some(tasks) = self.tasks.get_mut(&name) {
+            tasks.hook = None;
+        }
+        match problem {
+            None => self.watch(&name),
+            Some(problem) => {
+                let message = format!("PostStartHook failed: {problem}");
+                self.event(true, "FailedPostStartHook", message, Some(&name));
+                let own = self.state.container_mut(&name);
+                own.doomed = Some(format!("FailedPostStartHook of container {name}"));
+            }
+        }
+    }
+
+    /// The id of a run as it is shown: unique in the cluster.
+    pub(super) fn shown_id(&self, name: &str, restarts: u32) -> String {
+        format!("{}.{}", self.id.uid, container_id(name, restarts))
+    }
+
+    /// Forgets the sandbox and everything that was done for what is in it.
+    pub(super) async fn drop_cell(&mut self) {
+        self.tasks.clear();
+        self.volumes.clear();
+        self.volumes_ready = false;
+        self.publish_ports();
+        if let Some(cell) = self.cell.take()
+            && let Err(error) = cell.remove().await
+        {
+            debug!(%error, "removing a sandbox");
+        }
+        self.state.sandbox = SandboxState::Absent;
+    }
+}
