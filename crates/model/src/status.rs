@@ -148,6 +148,11 @@ impl Status {
         status
     }
 
+    /// 422 for a request that is well formed and does not fit the object.
+    pub fn unprocessable(message: impl Into<String>) -> Self {
+        Self::failure(422, "Invalid", message.into())
+    }
+
     /// 400: the request itself makes no sense.
     pub fn bad_request(message: impl Into<String>) -> Self {
         Self::failure(400, "BadRequest", message.into())

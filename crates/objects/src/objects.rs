@@ -9,9 +9,9 @@ use pontoon_model::status::Status;
 use pontoon_store::Store;
 use serde_json::Value;
 
-use crate::list::List;
-use crate::options::{DeleteOptions, ListOptions, Patch, Sub, WatchOptions, WriteOptions};
-use crate::watch::ObjectWatch;
+use crate::event_lease::EventLease;
+use crate::hub::{Hub, Hubs};
+use crate::options::{ListOptions, Sub, WriteOptions};
 
 /// The ranges that services draw from; the same on every manager of a cluster.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -30,6 +30,8 @@ pub struct Objects {
 struct Inner {
     store: Store,
     config: Config,
+    event_lease: EventLease,
+    hubs: Hubs,
 }
 
 impl Objects {
@@ -40,7 +42,14 @@ impl Objects {
 
     /// Objects on this store.
     pub fn with_config(store: Store, config: Config) -> Self {
-        Self { inner: Arc::new(Inner { store, config }) }
+        Self {
+            inner: Arc::new(Inner {
+                store,
+                config,
+                event_lease: EventLease::default(),
+                hubs: Hubs::default(),
+            }),
+        }
     }
 
     /// The store below.
@@ -53,143 +62,13 @@ impl Objects {
         &self.inner.config
     }
 
-    /// Makes what every cluster has: its four namespaces. May be called again at any time.
-    pub async fn bootstrap(&self) -> Result<(), Status> {
-        Err(pending())
+    pub(crate) fn event_lease(&self) -> &EventLease {
+        &self.inner.event_lease
     }
 
-    /// The newest state of one object (linearizable).
-    pub async fn get(
-        &self,
-        resource: &'static Resource,
-        namespace: Option<&str>,
-        name: &str,
-    ) -> Result<Object, Status> {
-        let _ = (resource, namespace, name);
-        Err(pending())
-    }
-
-    /// The objects of a resource in one namespace or in all.
-    pub async fn list(
-        &self,
-        resource: &'static Resource,
-        namespace: Option<&str>,
-        options: &ListOptions,
-    ) -> Result<List, Status> {
-        let _ = (resource, namespace, options);
-        Err(pending())
-    }
-
-    /// Creates an object: defaults, validation, admission, then one transaction.
-    pub async fn create(
-        &self,
-        resource: &'static Resource,
-        namespace: Option<&str>,
-        body: Value,
-        options: &WriteOptions,
-    ) -> Result<Object, Status> {
-        let _ = (resource, namespace, body, options);
-        Err(pending())
-    }
-
-    /// Replaces an object, or its status or scale. Fails with Conflict if the body has a
-    /// resourceVersion and the object is at another.
-    pub async fn update(
-        &self,
-        resource: &'static Resource,
-        namespace: Option<&str>,
-        name: &str,
-        body: Value,
-        sub: Sub,
-        options: &WriteOptions,
-    ) -> Result<Object, Status> {
-        let _ = (resource, namespace, name, body, sub, options);
-        Err(pending())
-    }
-
-    /// Changes an object, or its status or scale. Tries again by itself when somebody else writes
-    /// in between, unless the patch names a resourceVersion.
-    pub async fn patch(
-        &self,
-        resource: &'static Resource,
-        namespace: Option<&str>,
-        name: &str,
-        patch: &Patch,
-        sub: Sub,
-        options: &WriteOptions,
-    ) -> Result<Object, Status> {
-        let _ = (resource, namespace, name, patch, sub, options);
-        Err(pending())
-    }
-
-    /// Deletes an object, or begins to: pods on a node, objects with finalizers and namespaces get
-    /// a deletionTimestamp first. Answers with the object as it is then or was last.
-    pub async fn delete(
-        &self,
-        resource: &'static Resource,
-        namespace: Option<&str>,
-        name: &str,
-        options: &DeleteOptions,
-    ) -> Result<Object, Status> {
-        let _ = (resource, namespace, name, options);
-        Err(pending())
-    }
-
-    /// Deletes the objects that the list options select; answers with them.
-    pub async fn delete_collection(
-        &self,
-        resource: &'static Resource,
-        namespace: Option<&str>,
-        selected: &ListOptions,
-        options: &DeleteOptions,
-    ) -> Result<List, Status> {
-        let _ = (resource, namespace, selected, options);
-        Err(pending())
-    }
-
-    /// Follows the changes of a resource in one namespace or in all.
-    pub async fn watch(
-        &self,
-        resource: &'static Resource,
-        namespace: Option<&str>,
-        options: WatchOptions,
-    ) -> Result<ObjectWatch, Status> {
-        let _ = (resource, namespace, options);
-        Err(pending())
-    }
-
-    /// The autoscaling/v1 Scale of a Deployment or ReplicaSet.
-    pub async fn scale(
-        &self,
-        resource: &'static Resource,
-        namespace: &str,
-        name: &str,
-    ) -> Result<Value, Status> {
-        let _ = (resource, namespace, name);
-        Err(pending())
-    }
-
-    /// Assigns a pod to a node, once. `uid` guards against a pod of the same name.
-    pub async fn bind(
-        &self,
-        namespace: &str,
-        pod: &str,
-        uid: Option<&str>,
-        node: &str,
-    ) -> Result<Object, Status> {
-        let _ = (namespace, pod, uid, node);
-        Err(pending())
-    }
-
-    /// Evicts a pod: a deletion that may be refused with 429.
-    pub async fn evict(
-        &self,
-        namespace: &str,
-        pod: &str,
-        options: &DeleteOptions,
-    ) -> Result<Object, Status> {
-        let _ = (namespace, pod, options);
-        Err(pending())
+    /// The watch cache of a resource, begun when it is first asked for.
+    pub(crate) fn hub(&self, resource: &'static Resource) -> Arc<Hub> {
+        self.inner.hubs.get(resource, &self.inner.store)
     }
 
     /// [`Objects::get`], typed.
@@ -248,8 +127,4 @@ fn typed<K: Typed>(object: &Object) -> Result<K, Status> {
 
 fn value<K: Typed>(object: &K) -> Result<Value, Status> {
     pontoon_model::object::value_of(object).map_err(|e| Status::internal(e.to_string()))
-}
-
-fn pending() -> Status {
-    Status::service_unavailable("objects are not connected to the store yet")
 }

@@ -30,7 +30,7 @@ pub struct ListOptions {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum FieldValidation {
     Ignore,
-    /// They are kept; the API adds warnings from `pontoon_model::unknown::fields`.
+    /// They are kept; the API adds warnings from `pontoon_model::validate::unknown_fields`.
     #[default]
     Warn,
     /// The write is refused.

@@ -152,7 +152,7 @@ fn term(text: &str) -> Result<FieldTerm, BadSelector> {
     };
     let right = if equal { right.strip_prefix('=').unwrap_or(right) } else { right };
     let value = unescape(right).ok_or_else(bad)?;
-    if field.is_empty() {
+    if field.trim().is_empty() {
         return Err(bad());
     }
     Ok(FieldTerm { field: field.trim().to_owned(), equal, value })

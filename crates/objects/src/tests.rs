@@ -1,0 +1,1 @@
+//! Tests of objects on a real store of one member.
