@@ -19,9 +19,8 @@ pub(crate) fn remove(parent: &str) -> io::Result<()> {
 /// The mount points of all cgroup hierarchies.
 fn roots() -> io::Result<Vec<PathBuf>> {
     let table = fs::read_to_string("/proc/self/mountinfo")?;
-    let is_cgroup = |line: &&str| {
-        line.split_once(" - ").is_some_and(|(_, tail)| tail.starts_with("cgroup"))
-    };
+    let is_cgroup =
+        |line: &&str| line.split_once(" - ").is_some_and(|(_, tail)| tail.starts_with("cgroup"));
     let mount_point = |line: &str| line.split(' ').nth(4).map(PathBuf::from);
     Ok(table.lines().filter(is_cgroup).filter_map(mount_point).collect())
 }

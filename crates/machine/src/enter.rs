@@ -27,8 +27,7 @@ fn run(mut args: Skip<ArgsOs>) -> io::Result<i32> {
     let pid = pid.to_str().ok_or(io::ErrorKind::InvalidInput)?;
     // All are opened before the first is entered: /proc is another one afterwards.
     let kinds = ["ipc", "uts", "net", "pid", "mnt"];
-    let spaces =
-        kinds.map(|kind| File::open(format!("/proc/{pid}/ns/{kind}")));
+    let spaces = kinds.map(|kind| File::open(format!("/proc/{pid}/ns/{kind}")));
     for space in spaces {
         setns(space?, CloneFlags::empty())?;
     }

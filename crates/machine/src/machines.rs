@@ -34,7 +34,9 @@ pub enum MachineError {
     NotFound(String),
     #[error("a machine named {0} is there already")]
     Exists(String),
-    #[error("{0:?} cannot be a machine's name: use up to 32 of a-z, 0-9 and '-', beginning with a letter")]
+    #[error(
+        "{0:?} cannot be a machine's name: use up to 32 of a-z, 0-9 and '-', beginning with a letter"
+    )]
     Name(String),
     #[error("machine {0} is stopped; start it with `pontoon machine start {0}`")]
     Stopped(String),
@@ -183,7 +185,8 @@ impl Machines {
         }
         let keeper_pid = child.id();
         self.plug_in(&machine, keeper_pid).await?;
-        writeln!(child.stdin.take().expect("it is piped"), "go").map_err(|e| failed(e.to_string()))?;
+        writeln!(child.stdin.take().expect("it is piped"), "go")
+            .map_err(|e| failed(e.to_string()))?;
         let init = next().and_then(|line| line.parse().ok()).and_then(Process::of);
         let init = init.ok_or_else(|| failed("its init did not start".to_owned()))?;
         machine.keeper = i32::try_from(keeper_pid).ok().and_then(Process::of);
@@ -230,11 +233,16 @@ impl Machines {
         let _lock = self.lock()?;
         self.detach(&machine).await?;
         remove_cgroups(&machine).await?;
-        fs::remove_dir_all(&machine.dir).map_err(|source| file_error("remove", &machine.dir, source))?;
+        fs::remove_dir_all(&machine.dir)
+            .map_err(|source| file_error("remove", &machine.dir, source))?;
         if self.list()?.is_empty() {
             let action = "remove the bridge";
-            self.network.detach(&machine.bridge).await.map_err(|e| network_error(action, name, e))?;
-            fs::remove_dir_all(&self.dir).map_err(|source| file_error("remove", &self.dir, source))?;
+            self.network
+                .detach(&machine.bridge)
+                .await
+                .map_err(|e| network_error(action, name, e))?;
+            fs::remove_dir_all(&self.dir)
+                .map_err(|source| file_error("remove", &self.dir, source))?;
         }
         Ok(())
     }
@@ -298,7 +306,8 @@ impl Machines {
     /// The machines' own subnet and bridge, made with the first machine and again after a reboot.
     async fn subnet(&self, name: &str) -> Result<Subnet, MachineError> {
         let path = self.dir.join("network.json");
-        let known = fs::read(&path).ok().and_then(|bytes| serde_json::from_slice::<Subnet>(&bytes).ok());
+        let known =
+            fs::read(&path).ok().and_then(|bytes| serde_json::from_slice::<Subnet>(&bytes).ok());
         let subnet = match known {
             Some(subnet) => subnet,
             None => {
@@ -306,14 +315,14 @@ impl Machines {
                 let links = links.map_err(|e| network_error("list the links", name, e))?;
                 let free = |n: &u8| links.iter().all(|link| link.name != format!("pntm{n}"));
                 let number = (0..=u8::MAX).find(free).ok_or(MachineError::Full(0))?;
-                let address = Ipv4Net::new(Ipv4Addr::new(10, 213, number, 1), 24).expect("24 is a prefix");
+                let address =
+                    Ipv4Net::new(Ipv4Addr::new(10, 213, number, 1), 24).expect("24 is a prefix");
                 let subnet = Subnet { bridge: format!("pntm{number}"), address };
                 save(&path, &subnet)?;
                 subnet
             }
         };
-        let bridge =
-            Bridge { name: subnet.bridge.clone(), address: subnet.address, mtu: MTU };
+        let bridge = Bridge { name: subnet.bridge.clone(), address: subnet.address, mtu: MTU };
         let made = self.network.ensure_bridge(bridge).await;
         made.map_err(|e| network_error("make the bridge", name, e))?;
         Ok(subnet)
@@ -369,7 +378,9 @@ fn check_name(name: &str) -> Result<(), MachineError> {
     let plain = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-';
     let fits = (1..=32).contains(&name.len()) && name.bytes().all(plain);
     let first = name.bytes().next().is_some_and(|b| b.is_ascii_lowercase());
-    (fits && first && !name.ends_with('-')).then_some(()).ok_or_else(|| MachineError::Name(name.to_owned()))
+    (fits && first && !name.ends_with('-'))
+        .then_some(())
+        .ok_or_else(|| MachineError::Name(name.to_owned()))
 }
 
 fn read(dir: &Path) -> Result<Machine, MachineError> {

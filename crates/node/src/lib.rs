@@ -1,1 +1,25 @@
-//! node
+//! One node's process: configuration, identity and mutual TLS, roles, leadership, and the wiring of all
+//! other parts. It gives the agent its assignments and the dialects their objects.
+
+pub mod admin;
+mod assignment;
+mod cluster;
+pub mod config;
+pub mod daemon;
+mod events;
+mod identity;
+mod images;
+mod join;
+mod kubeconfig;
+mod leader;
+mod listen;
+mod member;
+mod membership;
+mod node_removal;
+mod report;
+pub mod resolve;
+mod rpc;
+pub mod shim;
+mod tls;
+mod transport;
+mod view;

@@ -1,0 +1,126 @@
+//! Requests about this node's images.
+
+use std::io;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use futures::{StreamExt, TryStreamExt};
+use http::Response;
+use http_body_util::{BodyExt, StreamBody};
+use hyper::body::{Frame, Incoming};
+use pontoon_image::{ImageError, ImportChanges, Progress, ProgressEvent, Reference};
+use serde_json::{Value, json};
+use tokio::io::AsyncRead;
+use tokio::sync::mpsc;
+use tokio_util::io::StreamReader;
+
+use super::query;
+use crate::daemon::Shared;
+use crate::rpc::{Body, Refusal, chain};
+
+/// Steps of progress on their way to the user; more are dropped, not waited for.
+const STEPS_WAITING: usize = 64;
+
+pub(super) fn list(shared: &Arc<Shared>) -> Value {
+    let images: Vec<Value> = shared
+        .images
+        .store
+        .list()
+        .iter()
+        .map(|image| {
+            json!({
+                "reference": image.reference.to_string(),
+                "digest": image.digest.to_string(),
+                "size": image.size,
+                "created": image.created,
+                "platform": image.platform,
+            })
+        })
+        .collect();
+    json!({ "images": images })
+}
+
+pub(super) async fn load(shared: &Arc<Shared>, body: Incoming) -> Result<Value, Refusal> {
+    let loaded = shared.images.store.load(reader(body), Progress::none()).await.map_err(refused)?;
+    Ok(json!({ "references": loaded.iter().map(Reference::to_string).collect::<Vec<_>>() }))
+}
+
+pub(super) async fn import(
+    shared: &Arc<Shared>,
+    query: Option<&str>,
+    body: Incoming,
+) -> Result<Value, Refusal> {
+    let reference = reference(query)?;
+    let changes = ImportChanges {
+        entrypoint: query::all(query, "entrypoint"),
+        env: query::all(query, "env"),
+        working_dir: query::one(query, "workdir"),
+        created: Some(jiff::Timestamp::now().to_string()),
+        ..ImportChanges::default()
+    };
+    let store = &shared.images.store;
+    let image =
+        store.import(reader(body), &reference, changes, Progress::none()).await.map_err(refused)?;
+    Ok(json!({ "references": [image.reference.to_string()], "digest": image.digest.to_string() }))
+}
+
+pub(super) async fn remove(shared: &Arc<Shared>, query: Option<&str>) -> Result<Value, Refusal> {
+    let reference = reference(query)?;
+    let mounted = match shared.member().await {
+        Some(member) => member.layers_in_use(),
+        None => Default::default(),
+    };
+    let in_use = move |layer: &std::path::Path| mounted.contains(layer);
+    let removed = shared.images.store.remove(&reference, in_use).await.map_err(refused)?;
+    Ok(
+        json!({ "reference": reference.to_string(), "blobs": removed.blobs, "layers": removed.layers, "bytes": removed.bytes }),
+    )
+}
+
+/// Answers with a line of JSON for each step, the last one with the digest or the error.
+pub(super) fn pull(shared: &Arc<Shared>, query: Option<&str>) -> Result<Response<Body>, Refusal> {
+    let reference = reference(query)?;
+    let images = shared.images.clone();
+    let (steps, lines) = mpsc::channel::<Value>(STEPS_WAITING);
+    tokio::spawn(async move {
+        let told = steps.clone();
+        let progress = Progress::new(move |event: ProgressEvent| {
+            // A step that nobody has time to read is no loss: another follows.
+            drop(told.try_send(json!({ "progress": describe(&event) })));
+        });
+        let last = match images.store.pull(&reference, &images.registries, progress).await {
+            Ok(image) => json!({ "digest": image.digest.to_string(), "progress": "done" }),
+            Err(error) => json!({ "error": chain(&error) }),
+        };
+        // The user may have gone; the image is here all the same.
+        drop(steps.send(last).await);
+    });
+    let stream = futures::stream::unfold(lines, |mut lines| async move {
+        let line = lines.recv().await?;
+        Some((Ok::<_, io::Error>(Frame::data(Bytes::from(format!("{line}\n")))), lines))
+    });
+    Ok(Response::new(BodyExt::boxed_unsync(StreamBody::new(stream.boxed()))))
+}
+
+fn describe(event: &ProgressEvent) -> String {
+    let phase = format!("{:?}", event.phase).to_lowercase();
+    match event.total {
+        Some(total) if total > 0 => {
+            format!("{} {phase} {} %", event.item, event.current * 100 / total)
+        }
+        _ => format!("{} {phase}", event.item),
+    }
+}
+
+fn reference(query: Option<&str>) -> Result<Reference, Refusal> {
+    let name = query::one(query, "reference").unwrap_or_default();
+    name.parse().map_err(|e| Refusal::bad_request(format!("image name {name:?}: {}", chain(&e))))
+}
+
+fn refused(error: ImageError) -> Refusal {
+    Refusal::bad_request(chain(&error))
+}
+
+fn reader(body: Incoming) -> impl AsyncRead + Send + Unpin + 'static {
+    StreamReader::new(body.into_data_stream().map_err(io::Error::other))
+}

@@ -1,0 +1,137 @@
+//! Requests about the cluster's nodes, on a manager.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use hyper::body::Incoming;
+use k8s_openapi::api::core::v1::Node;
+use pontoon_gossip::Status;
+use pontoon_objects::ListOptions;
+use pontoon_store::Read;
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use crate::cluster::{NodeRecord, no_such_node};
+use crate::daemon::Shared;
+use crate::identity::Role;
+use crate::member::Member;
+use crate::rpc::{Refusal, read_json};
+
+/// All nodes with what is known of them, one object each.
+pub(super) async fn list(shared: &Arc<Shared>) -> Result<Value, Refusal> {
+    shared
+        .with_member(async |member| {
+            let manager = member.manager()?;
+            let records = manager.records.nodes(Read::Linearizable).await?;
+            let objects = manager.objects.list_as::<Node>(None, &ListOptions::default()).await;
+            let objects = objects.map_err(|status| Refusal::unavailable(status.message))?;
+            let by_name: BTreeMap<&str, &Node> = objects
+                .iter()
+                .filter_map(|node| Some((node.metadata.name.as_deref()?, node)))
+                .collect();
+            let list =
+                records.iter().map(|r| describe(member, r, by_name.get(r.name.as_str()).copied()));
+            Ok(json!({ "nodes": list.collect::<Vec<Value>>() }))
+        })
+        .await
+}
+
+fn describe(member: &Member, record: &NodeRecord, node: Option<&Node>) -> Value {
+    let spec = node.and_then(|node| node.spec.as_ref());
+    let status = node.and_then(|node| node.status.as_ref());
+    let ready = status
+        .and_then(|status| status.conditions.as_ref()?.iter().find(|c| c.type_ == "Ready"))
+        .map_or("Joining", |condition| match condition.status.as_str() {
+            "True" => "Ready",
+            _ => "NotReady",
+        });
+    let cordoned = spec.and_then(|spec| spec.unschedulable).unwrap_or(false);
+    let version =
+        status.and_then(|status| status.node_info.as_ref()).map(|i| i.kubelet_version.clone());
+    json!({
+        "name": record.name,
+        "status": ready,
+        "availability": if cordoned { "Drain" } else { "Active" },
+        "role": record.role,
+        "managerStatus": manager_status(member, record),
+        "version": version,
+        "address": record.address,
+        "podCidr": spec.and_then(|spec| spec.pod_cidr.clone()),
+        "pods": member.manager().map(|m| m.view.read().pods_on(&record.name).count()).unwrap_or(0),
+    })
+}
+
+fn manager_status(member: &Member, record: &NodeRecord) -> Value {
+    if record.role == Role::Worker {
+        return Value::Null;
+    }
+    let Ok(manager) = member.manager() else { return Value::Null };
+    let gossip = member.gossip().members();
+    let is_lost =
+        gossip.borrow().iter().any(|m| m.name == record.name && m.status == Status::Failed);
+    let found = manager.store.members().into_iter().find(|m| m.member.id == record.member);
+    json!(match found {
+        None => "Joining",
+        Some(_) if is_lost => "Unreachable",
+        Some(status) if status.is_leader => "Leader",
+        Some(_) => "Reachable",
+    })
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ChangeRole {
+    role: Role,
+}
+
+/// Gives a node another role; the node itself carries it out when it hears of it.
+pub(super) async fn change_role(
+    shared: &Arc<Shared>,
+    name: &str,
+    body: Incoming,
+) -> Result<Value, Refusal> {
+    let wanted: ChangeRole = read_json(body).await?;
+    let records = shared.records().await?;
+    let nodes = records.nodes(Read::Linearizable).await?;
+    let node = nodes.iter().find(|node| node.name == name).ok_or_else(|| no_such_node(name))?;
+    let managers = nodes.iter().filter(|node| node.role == Role::Manager).count();
+    if wanted.role == Role::Worker && node.role == Role::Manager && managers == 1 {
+        return Err(Refusal::conflict(format!(
+            "{name} is the only manager; promote another node first: `pontoon node promote NAME`"
+        )));
+    }
+    let node = records.set_role(name, wanted.role).await?;
+    Ok(json!({ "name": node.name, "role": node.role }))
+}
+
+/// Removes a node; one that is alive only when forced.
+pub(super) async fn remove(
+    shared: &Arc<Shared>,
+    name: &str,
+    force: bool,
+) -> Result<Value, Refusal> {
+    shared
+        .with_member(async |member| {
+            let manager = member.manager()?;
+            let record = manager.records.node(name, Read::Linearizable).await?;
+            let record = record.ok_or_else(|| no_such_node(name))?;
+            let members = member.gossip().members().borrow().clone();
+            let is_alive = members
+                .iter()
+                .any(|m| m.name == name && matches!(m.status, Status::Alive | Status::Suspect));
+            if is_alive && !force {
+                return Err(Refusal::conflict(format!(
+                    "{name} is alive; run `pontoon leave` on it, or remove it all the same with --force"
+                )));
+            }
+            if record.name == member.membership().node {
+                return Err(Refusal::conflict("this node cannot remove itself; `pontoon leave` does that"));
+            }
+            crate::node_removal::remove(&manager.store, &manager.objects, &record).await?;
+            if let Err(error) = member.gossip().force_leave(name).await {
+                tracing::debug!(%error, node = name, "forget a removed node");
+            }
+            Ok(json!({ "name": name, "removed": true }))
+        })
+        .await
+}

@@ -1,0 +1,240 @@
+//! The manager's end: what concerns one node, as lines, from the manager's view of all objects.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use k8s_openapi::api::core::v1::Pod;
+use pontoon_controllers::{Change, Entry, Key};
+use pontoon_model::resource;
+use serde_json::value::RawValue;
+use tokio::sync::broadcast::error::RecvError;
+use tokio::sync::{mpsc, watch};
+use tokio_util::sync::CancellationToken;
+
+use super::{Kind, Line, references};
+use crate::cluster::NodeRecord;
+use crate::config::MANAGER_PORT;
+use crate::identity::Role;
+use crate::membership::ManagerAddress;
+use crate::view::View;
+
+/// Lines on their way to one node; a node that does not take them holds up nobody but itself.
+const LINES_WAITING: usize = 256;
+/// How often a silent stream says that it lives.
+const PING_EVERY: Duration = Duration::from_secs(2);
+
+/// What a dispatcher reads.
+#[derive(Clone)]
+pub struct Source {
+    pub view: Arc<View>,
+    /// All nodes' records, the newest.
+    pub records: watch::Receiver<Arc<Vec<NodeRecord>>>,
+}
+
+/// Why a stream ended: the node does not listen any more, or this manager stops.
+struct Ended;
+
+impl Source {
+    /// The lines for a node, until it stops listening or the token ends it.
+    #[must_use]
+    pub fn lines(&self, node: &str, stop: CancellationToken) -> mpsc::Receiver<Line> {
+        let (out, lines) = mpsc::channel(LINES_WAITING);
+        let stream =
+            Stream { source: self.clone(), node: node.to_owned(), out, told: BTreeSet::new() };
+        tokio::spawn(async move {
+            tokio::select! {
+                _ = stream.run() => {}
+                () = stop.cancelled() => {}
+            }
+        });
+        lines
+    }
+}
+
+struct Stream {
+    source: Source,
+    node: String,
+    out: mpsc::Sender<Line>,
+    /// The pods, ConfigMaps and Secrets that the node has been told of.
+    told: BTreeSet<(Kind, String, String)>,
+}
+
+impl Stream {
+    async fn run(mut self) -> Result<(), Ended> {
+        self.source.view.synced().await;
+        loop {
+            // Subscribed before everything is read: a change in between is told twice, never lost.
+            let mut changes = self.source.view.subscribe();
+            self.tell_everything().await?;
+            let mut ping = tokio::time::interval(PING_EVERY);
+            loop {
+                tokio::select! {
+                    change = changes.recv() => match change {
+                        Ok(change) => self.tell_change(&change).await?,
+                        Err(RecvError::Lagged(_)) => break,
+                        Err(RecvError::Closed) => return Err(Ended),
+                    },
+                    changed = self.source.records.changed() => {
+                        changed.map_err(|_| Ended)?;
+                        self.tell_records().await?;
+                    }
+                    _ = ping.tick() => self.tell(Line::Ping).await?,
+                }
+            }
+        }
+    }
+
+    async fn tell(&self, line: Line) -> Result<(), Ended> {
+        self.out.send(line).await.map_err(|_| Ended)
+    }
+
+    async fn tell_everything(&mut self) -> Result<(), Ended> {
+        self.tell(Line::Begin).await?;
+        self.told.clear();
+        self.tell_records().await?;
+        let entries = self.everything();
+        for (kind, entry) in entries {
+            self.put(kind, &entry).await?;
+        }
+        self.tell(Line::Complete).await
+    }
+
+    fn everything(&self) -> Vec<(Kind, Arc<Entry>)> {
+        let cache = self.source.view.read();
+        let mut found = Vec::new();
+        for (resource, kind) in [
+            (resource::NODES, Kind::Node),
+            (resource::SERVICES, Kind::Service),
+            (resource::ENDPOINT_SLICES, Kind::Slice),
+        ] {
+            found.extend(cache.entries(resource, None).map(|(_, entry)| (kind, entry.clone())));
+        }
+        // What a pod uses is told before the pod.
+        for pod in cache.pods_on(&self.node) {
+            found.extend(needs(&cache, pod).into_values());
+        }
+        for pod in cache.pods_on(&self.node) {
+            let (namespace, name) = names(pod);
+            let key = Key::new(resource::PODS, Some(namespace), name);
+            found.extend(cache.entry(&key).map(|entry| (Kind::Pod, entry.clone())));
+        }
+        found
+    }
+
+    async fn tell_change(&mut self, change: &Change) -> Result<(), Ended> {
+        let Some(kind) = Kind::of(change.key.resource) else { return Ok(()) };
+        match kind {
+            Kind::Node | Kind::Service | Kind::Slice => match &change.new {
+                Some(entry) => self.put(kind, entry).await,
+                None => self.gone(kind, &change.key).await,
+            },
+            Kind::Pod => self.tell_pod(change).await,
+            Kind::ConfigMap | Kind::Secret => {
+                let id = (kind, change.key.namespace().to_owned(), change.key.name.clone());
+                match &change.new {
+                    Some(entry) if self.told.contains(&id) || self.is_needed(&id) => {
+                        self.put(kind, entry).await
+                    }
+                    None if self.told.contains(&id) => self.gone(kind, &change.key).await,
+                    _ => Ok(()),
+                }
+            }
+        }
+    }
+
+    async fn tell_pod(&mut self, change: &Change) -> Result<(), Ended> {
+        let here = |entry: &&Arc<Entry>| {
+            let pod = entry.get::<Pod>();
+            pod.and_then(|pod| pod.spec.as_ref()?.node_name.as_deref()) == Some(self.node.as_str())
+        };
+        let Some(entry) = change.new.as_ref().filter(here) else {
+            let id = (Kind::Pod, change.key.namespace().to_owned(), change.key.name.clone());
+            if self.told.contains(&id) {
+                self.gone(Kind::Pod, &change.key).await?;
+            }
+            return Ok(());
+        };
+        let needed = {
+            let cache = self.source.view.read();
+            entry.get::<Pod>().map(|pod| needs(&cache, pod)).unwrap_or_default()
+        };
+        for (id, (kind, entry)) in needed {
+            if !self.told.contains(&id) {
+                self.put(kind, &entry).await?;
+            }
+        }
+        self.put(Kind::Pod, entry).await
+    }
+
+    /// Whether a pod of this node uses it.
+    fn is_needed(&self, (kind, namespace, name): &(Kind, String, String)) -> bool {
+        let cache = self.source.view.read();
+        let wanted = (*kind, name.clone());
+        cache
+            .pods_on(&self.node)
+            .filter(|pod| names(pod).0 == namespace)
+            .any(|pod| references::of(pod).contains(&wanted))
+    }
+
+    async fn tell_records(&mut self) -> Result<(), Ended> {
+        let records = self.source.records.borrow_and_update().clone();
+        self.tell(Line::Managers { managers: managers(&records) }).await?;
+        match records.iter().find(|record| record.name == self.node) {
+            Some(record) => self.tell(Line::Role { role: record.role }).await,
+            None => Ok(()),
+        }
+    }
+
+    async fn put(&mut self, kind: Kind, entry: &Entry) -> Result<(), Ended> {
+        let meta = entry.meta();
+        let json = entry.object.json();
+        let raw = std::str::from_utf8(&json).ok().map(str::to_owned).map(RawValue::from_string);
+        let Some(Ok(object)) = raw else {
+            tracing::error!(
+                name = meta.name,
+                "an object in the store is no JSON; its node is not told"
+            );
+            return Ok(());
+        };
+        self.told.insert((kind, meta.namespace.clone().unwrap_or_default(), meta.name.clone()));
+        self.tell(Line::Put { kind, object }).await
+    }
+
+    async fn gone(&mut self, kind: Kind, key: &Key) -> Result<(), Ended> {
+        self.told.remove(&(kind, key.namespace().to_owned(), key.name.clone()));
+        self.tell(Line::Gone { kind, namespace: key.namespace.clone(), name: key.name.clone() })
+            .await
+    }
+}
+
+type Needed = BTreeMap<(Kind, String, String), (Kind, Arc<Entry>)>;
+
+/// The ConfigMaps and Secrets that a pod uses, as far as they exist.
+fn needs(cache: &pontoon_controllers::Cache, pod: &Pod) -> Needed {
+    let namespace = names(pod).0;
+    let entry = |(kind, name): (Kind, String)| {
+        let resource = if kind == Kind::Secret { resource::SECRETS } else { resource::CONFIG_MAPS };
+        let found = cache.entry(&Key::new(resource, Some(namespace), &name))?.clone();
+        Some(((kind, namespace.to_owned(), name), (kind, found)))
+    };
+    references::of(pod).into_iter().filter_map(entry).collect()
+}
+
+fn names(pod: &Pod) -> (&str, &str) {
+    let meta = &pod.metadata;
+    (meta.namespace.as_deref().unwrap_or_default(), meta.name.as_deref().unwrap_or_default())
+}
+
+/// Where the managers among these nodes are reached.
+#[must_use]
+pub fn managers(records: &[NodeRecord]) -> Vec<ManagerAddress> {
+    let managers = records.iter().filter(|record| record.role == Role::Manager);
+    managers
+        .map(|record| ManagerAddress {
+            name: record.name.clone(),
+            member: record.member,
+            address: std::net::SocketAddr::new(record.address, MANAGER_PORT),
+        })
+        .collect()
+}

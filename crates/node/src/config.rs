@@ -1,0 +1,80 @@
+//! What a daemon is told on its command line, and where it keeps things.
+
+use std::net::{IpAddr, SocketAddr};
+use std::path::{Path, PathBuf};
+
+/// Port of join and manager traffic.
+pub const MANAGER_PORT: u16 = 2377;
+/// Port of gossip, UDP and TCP.
+pub const GOSSIP_PORT: u16 = 7946;
+/// Port of the Kubernetes API.
+pub const KUBE_PORT: u16 = 6443;
+/// Port of a node's own API.
+pub const NODE_PORT: u16 = 10250;
+/// UDP port of the overlay.
+pub const VXLAN_PORT: u16 = 4789;
+
+/// The settings of one daemon.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// State that must survive: identity, log, images.
+    pub data_dir: PathBuf,
+    /// Sockets and what lives as long as the machine is up.
+    pub run_dir: PathBuf,
+    /// This node's name: a DNS label, unique in the cluster.
+    pub node_name: String,
+    /// Parent of all cgroups this daemon makes, relative to the mounts' roots.
+    pub cgroup_parent: String,
+    /// Registries (`host:port`) to be spoken to over plain HTTP.
+    pub insecure_registries: Vec<String>,
+    /// Labels for the node object.
+    pub labels: Vec<(String, String)>,
+}
+
+impl Config {
+    /// The socket that the command line speaks to.
+    #[must_use]
+    pub fn socket(&self) -> PathBuf {
+        socket_in(&self.run_dir)
+    }
+
+    /// Where identity and membership of the cluster are kept.
+    #[must_use]
+    pub fn membership_file(&self) -> PathBuf {
+        self.data_dir.join("node.json")
+    }
+
+    /// The kubeconfig with all rights that a manager keeps.
+    #[must_use]
+    pub fn kubeconfig(&self) -> PathBuf {
+        self.data_dir.join("admin.kubeconfig")
+    }
+
+    /// The replicated state's log and snapshots.
+    #[must_use]
+    pub fn store_dir(&self) -> PathBuf {
+        self.data_dir.join("store")
+    }
+
+    /// The image store.
+    #[must_use]
+    pub fn image_dir(&self) -> PathBuf {
+        self.data_dir.join("images")
+    }
+}
+
+/// The command line's socket below a run directory.
+#[must_use]
+pub fn socket_in(run_dir: &Path) -> PathBuf {
+    run_dir.join("pontoon.sock")
+}
+
+/// `text` as a socket address, with a port to use when it names none. Names are not looked up here.
+#[must_use]
+pub fn parse_address(text: &str, default_port: u16) -> Option<SocketAddr> {
+    if let Ok(address) = text.parse::<SocketAddr>() {
+        return Some(address);
+    }
+    let bare = text.strip_prefix('[').and_then(|t| t.strip_suffix(']')).unwrap_or(text);
+    bare.parse::<IpAddr>().ok().map(|ip| SocketAddr::new(ip, default_port))
+}

@@ -1,0 +1,285 @@
+//! How a node becomes a member: the questions a joining node asks, and the answers of a manager.
+
+use std::net::{IpAddr, SocketAddr};
+
+use http::{Method, Request};
+use http_body_util::BodyExt;
+use rand::Rng;
+use serde::{Deserialize, Serialize};
+
+use crate::assignment::dispatch::managers;
+use crate::cluster::{Cluster, NodeRecord, Records};
+use crate::config::MANAGER_PORT;
+use crate::identity::ANY_MANAGER;
+use crate::identity::Role;
+use crate::identity::authority::{Authority, Subject};
+use crate::identity::certificate::{Credentials, Request as CertificateRequest, certificates};
+use crate::identity::token::JoinToken;
+use crate::membership::{ManagerAddress, Membership};
+use crate::rpc::{Refusal, client, full, read_json};
+use crate::tls::connect_anonymous;
+
+/// The longest name a node may have: it is a DNS label.
+const NAME_LEN_MAX: usize = 63;
+
+/// What a joining node says, once it knows that it talks to the right cluster.
+#[derive(Serialize, Deserialize)]
+pub struct JoinRequest {
+    pub token: JoinToken,
+    pub name: String,
+    pub address: IpAddr,
+    pub request_pem: String,
+}
+
+/// What a node that was let in is told.
+#[derive(Serialize, Deserialize)]
+pub struct JoinAnswer {
+    pub cluster: String,
+    pub role: Role,
+    pub member: u64,
+    pub certificate_pem: String,
+    pub authority_pem: String,
+    pub gossip_key: String,
+    pub managers: Vec<ManagerAddress>,
+    pub cluster_cidr: ipnet::Ipv4Net,
+    pub service_cidr: ipnet::Ipv4Net,
+}
+
+/// A node that wants to join, as it describes itself.
+pub struct Joiner<'a> {
+    pub name: &'a str,
+    pub address: Option<IpAddr>,
+    pub token: &'a str,
+    pub manager: SocketAddr,
+}
+
+impl Joiner<'_> {
+    /// Asks the manager to be let in. Nothing is kept on this node; the manager keeps the node's record
+    /// from the moment it says yes.
+    ///
+    /// # Errors
+    /// What is wrong and what to do about it.
+    pub async fn join(&self) -> Result<Membership, Refusal> {
+        check_name(self.name)?;
+        let token: JoinToken =
+            self.token.parse().map_err(|e| Refusal::bad_request(format!("join: {e}")))?;
+        let authority_pem = self.authority(&token).await?;
+        let address = match self.address {
+            Some(address) => address,
+            None => local_address_towards(self.manager)?,
+        };
+        let request = CertificateRequest::create().map_err(|e| Refusal::internal(&e))?;
+        let body = JoinRequest {
+            token,
+            name: self.name.to_owned(),
+            address,
+            request_pem: request.request_pem.clone(),
+        };
+        let answer: JoinAnswer =
+            self.ask(Some(&authority_pem), Method::POST, "/v1/join", &body).await?;
+        Ok(Membership {
+            cluster: answer.cluster,
+            node: self.name.to_owned(),
+            role: answer.role,
+            member: answer.member,
+            advertise: address,
+            credentials: Credentials {
+                certificate_pem: answer.certificate_pem,
+                key_pem: request.key_pem,
+                authority_pem: answer.authority_pem,
+            },
+            gossip_key: answer.gossip_key,
+            managers: answer.managers,
+            cluster_cidr: answer.cluster_cidr,
+            service_cidr: answer.service_cidr,
+        })
+    }
+
+    /// The authority's certificate, checked against the token before anything secret is said.
+    async fn authority(&self, token: &JoinToken) -> Result<String, Refusal> {
+        let pem: String = self.ask(None, Method::GET, "/v1/ca", &()).await?;
+        let chain = certificates(&pem).map_err(|e| Refusal::internal(&e))?;
+        match chain.as_slice() {
+            [der] if token.matches_authority(der) => Ok(pem),
+            _ => Err(Refusal::forbidden(format!(
+                "join: {} belongs to another cluster than this token (its CA certificate does not match); \
+                 check the address, or print a token on a manager of the cluster you mean with `pontoon join-token worker`",
+                self.manager
+            ))),
+        }
+    }
+
+    async fn ask<Q: Serialize, A: serde::de::DeserializeOwned>(
+        &self,
+        authority: Option<&str>,
+        method: Method,
+        path: &str,
+        query: &Q,
+    ) -> Result<A, Refusal> {
+        let unreachable = |error: &dyn std::fmt::Display| {
+            Refusal::unavailable(format!(
+                "join: no manager answers at {}: {error}; is the address right, and is port {MANAGER_PORT}/tcp open there?",
+                self.manager
+            ))
+        };
+        let stream = connect_anonymous(self.manager, ANY_MANAGER, authority)
+            .await
+            .map_err(|e| unreachable(&e))?;
+        let mut sender = client::handshake(stream).await.map_err(|e| unreachable(&e))?;
+        let body = serde_json::to_vec(query).expect("plain data becomes JSON");
+        let request = Request::builder()
+            .method(method)
+            .uri(format!("https://{ANY_MANAGER}{path}"))
+            .body(full(body))
+            .map_err(|e| Refusal::internal(&e))?;
+        let response = sender.send_request(request).await.map_err(|e| unreachable(&e))?;
+        let (parts, body) = response.into_parts();
+        if parts.status.is_success() {
+            return read_json(body.boxed_unsync()).await;
+        }
+        Err(read_json::<Refusal, _>(body).await.unwrap_or_else(|_| {
+            Refusal::new(parts.status, format!("join: {} answered {}", self.manager, parts.status))
+        }))
+    }
+}
+
+/// A node name is a DNS label.
+///
+/// # Errors
+/// When it is not, with what a name may be.
+pub fn check_name(name: &str) -> Result<(), Refusal> {
+    let plain = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit();
+    let inner = name.bytes().all(|b| plain(b) || b == b'-');
+    let ends = name.bytes().next().is_some_and(plain) && name.bytes().last().is_some_and(plain);
+    if inner && ends && name.len() <= NAME_LEN_MAX {
+        return Ok(());
+    }
+    Err(Refusal::bad_request(format!(
+        "{name:?} cannot be a node's name: use up to {NAME_LEN_MAX} of a-z, 0-9 and '-', beginning and ending with a letter or digit"
+    )))
+}
+
+/// The address of this machine from which the manager is reached.
+fn local_address_towards(manager: SocketAddr) -> Result<IpAddr, Refusal> {
+    let any: SocketAddr = if manager.is_ipv4() {
+        SocketAddr::from(([0, 0, 0, 0], 0))
+    } else {
+        SocketAddr::from(([0u16; 8], 0))
+    };
+    let find = || {
+        let socket = std::net::UdpSocket::bind(any)?;
+        socket.connect(manager)?;
+        socket.local_addr()
+    };
+    find().map(|address| address.ip()).map_err(|e| {
+        Refusal::unavailable(format!(
+            "join: find the own address towards {manager}: {e}; give it with --advertise-addr"
+        ))
+    })
+}
+
+/// A manager's answer to a join request. When it says yes the node's record is durable.
+///
+/// # Errors
+/// When the token is not valid, the name taken, or the store refuses.
+pub async fn admit(records: &Records, request: JoinRequest) -> Result<JoinAnswer, Refusal> {
+    check_name(&request.name)?;
+    if request.address.is_ipv6() {
+        return Err(crate::member::only_v4(request.address));
+    }
+    let cluster = records.cluster().await?;
+    let role = cluster.role_of(&request.token).ok_or_else(|| {
+        Refusal::forbidden(
+            "join: this token is not valid any more (it was rotated) or never was; \
+             print the present one on a manager with `pontoon join-token worker`",
+        )
+    })?;
+    let member = rand::rng().random_range(1..=u64::MAX >> 12);
+    let certificate = sign(&cluster, &request.name, role, request.address, &request.request_pem)?;
+    let node = NodeRecord { name: request.name.clone(), member, role, address: request.address };
+    records.add_node(&node).await?;
+    Ok(JoinAnswer {
+        cluster: cluster.id,
+        role,
+        member,
+        certificate_pem: certificate,
+        authority_pem: cluster.authority.certificate_pem,
+        gossip_key: cluster.gossip_key,
+        managers: managers(&records.nodes(pontoon_store::Read::Linearizable).await?),
+        cluster_cidr: cluster.cluster_cidr,
+        service_cidr: cluster.service_cidr,
+    })
+}
+
+/// Signs a node's certificate request.
+///
+/// # Errors
+/// When the request is malformed.
+pub fn sign(
+    cluster: &Cluster,
+    name: &str,
+    role: Role,
+    address: IpAddr,
+    request_pem: &str,
+) -> Result<String, Refusal> {
+    let subject = Subject::Node { name, role, addresses: &[address], cluster: &cluster.id };
+    cluster
+        .authority
+        .sign(request_pem, &subject)
+        .map_err(|e| Refusal::bad_request(crate::rpc::chain(&e)))
+}
+
+/// A new cluster with this node as its first manager: the cluster's record, and the node's membership.
+///
+/// # Errors
+/// When keys or certificates cannot be made.
+pub fn found(
+    name: &str,
+    address: IpAddr,
+    ranges: (ipnet::Ipv4Net, ipnet::Ipv4Net),
+) -> Result<(Cluster, Membership), Refusal> {
+    check_name(name)?;
+    if address.is_ipv6() {
+        return Err(crate::member::only_v4(address));
+    }
+    let mut rng = rand::rng();
+    let id = format!("{:032x}", rng.random::<u128>());
+    let authority = Authority::create(&id).map_err(|e| Refusal::internal(&e))?;
+    let der = certificates(&authority.certificate_pem).map_err(|e| Refusal::internal(&e))?;
+    let der = der.first().map_or(&[][..], |der| der.as_ref()).to_vec();
+    let gossip_key: [u8; 32] = rng.random();
+    let cluster = Cluster {
+        id: id.clone(),
+        authority,
+        worker_token: JoinToken::new(&der, rng.random()),
+        manager_token: JoinToken::new(&der, rng.random()),
+        gossip_key: base64::Engine::encode(&base64::engine::general_purpose::STANDARD, gossip_key),
+        cluster_cidr: ranges.0,
+        service_cidr: ranges.1,
+    };
+    let request = CertificateRequest::create().map_err(|e| Refusal::internal(&e))?;
+    let certificate_pem = sign(&cluster, name, Role::Manager, address, &request.request_pem)?;
+    let member = rng.random_range(1..=u64::MAX >> 12);
+    let me = ManagerAddress {
+        name: name.to_owned(),
+        member,
+        address: SocketAddr::new(address, MANAGER_PORT),
+    };
+    let membership = Membership {
+        cluster: id,
+        node: name.to_owned(),
+        role: Role::Manager,
+        member,
+        advertise: address,
+        credentials: Credentials {
+            certificate_pem,
+            key_pem: request.key_pem,
+            authority_pem: cluster.authority.certificate_pem.clone(),
+        },
+        gossip_key: cluster.gossip_key.clone(),
+        managers: vec![me],
+        cluster_cidr: ranges.0,
+        service_cidr: ranges.1,
+    };
+    Ok((cluster, membership))
+}

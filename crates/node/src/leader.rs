@@ -1,0 +1,88 @@
+//! What only the leader does: controllers, scheduling, and judging which nodes are alive. Two managers may
+//! both believe to lead for a moment; every write is conditional on what it was decided from, so that the
+//! late one's fail.
+
+pub mod controllers;
+pub mod liveness;
+pub mod scheduling;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use pontoon_gossip::Member;
+use pontoon_objects::Objects;
+use pontoon_store::Leadership;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::events::Recorder;
+use crate::tls::Tls;
+use crate::view::View;
+
+/// Pause before the making of what every cluster has is tried again; it doubles up to the longest.
+const BOOTSTRAP_PAUSE: Duration = Duration::from_millis(100);
+const BOOTSTRAP_PAUSE_MAX: Duration = Duration::from_secs(5);
+
+/// What the leader's work needs.
+#[derive(Clone)]
+pub struct Leader {
+    pub objects: Objects,
+    pub view: Arc<View>,
+    pub recorder: Arc<Recorder>,
+    pub members: watch::Receiver<Arc<Vec<Member>>>,
+    pub tls: Tls,
+}
+
+impl Leader {
+    /// Does the leader's work whenever this manager leads, until the token ends it.
+    pub async fn run(self, mut leadership: watch::Receiver<Leadership>, stop: CancellationToken) {
+        loop {
+            let elected = tokio::select! {
+                elected = leadership.wait_for(|l| l.is_me) => elected.is_ok(),
+                () = stop.cancelled() => false,
+            };
+            if !elected {
+                return;
+            }
+            tracing::info!("this manager leads");
+            let term = stop.child_token();
+            let tasks = self.start(&term).await;
+            tokio::select! {
+                lost = leadership.wait_for(|l| !l.is_me) => drop(lost),
+                () = stop.cancelled() => {}
+            }
+            term.cancel();
+            tasks.wait().await;
+            tracing::info!("this manager does not lead any more");
+        }
+    }
+
+    async fn start(&self, term: &CancellationToken) -> TaskTracker {
+        let tasks = TaskTracker::new();
+        tokio::select! {
+            () = self.view.synced() => {}
+            () = term.cancelled() => {}
+        }
+        tasks.spawn(bootstrap(self.objects.clone(), term.clone()));
+        tasks.spawn(liveness::run(self.clone(), term.clone()));
+        tasks.spawn(scheduling::run(self.clone(), term.clone()));
+        for controller in pontoon_controllers::ALL {
+            tasks.spawn(controllers::run(self.clone(), controller, term.clone()));
+        }
+        tasks.close();
+        tasks
+    }
+}
+
+/// Makes what every cluster has (its namespaces), again and again until it is there.
+async fn bootstrap(objects: Objects, term: CancellationToken) {
+    let mut pause = BOOTSTRAP_PAUSE;
+    while let Err(status) = objects.bootstrap().await {
+        tracing::warn!(error = status.message, "make what every cluster has");
+        tokio::select! {
+            () = tokio::time::sleep(pause) => pause = (pause * 2).min(BOOTSTRAP_PAUSE_MAX),
+            () = term.cancelled() => return,
+        }
+    }
+}

@@ -1,0 +1,286 @@
+//! Scheduling: pods without a node are collected for a moment, placed together, and bound together, so
+//! that bindings share fsyncs. What cannot be placed waits for the cluster to change.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::{Namespace, Node, ObjectReference, Pod};
+use pontoon_controllers::{Change, Entry};
+use pontoon_model::resource;
+use pontoon_objects::{Patch, Sub, WriteOptions};
+use pontoon_scheduler::{Outcome, Placement, Snapshot, schedule};
+use serde_json::json;
+use tokio::sync::broadcast::error::RecvError;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use super::Leader;
+
+/// How long the first waiting pod waits for others to be placed with.
+const GATHER: Duration = Duration::from_millis(2);
+/// Pods placed in one go.
+const BATCH_MAX: usize = 2048;
+/// Pods that cannot be placed are looked at again after this, whatever happens.
+const RETRY_AFTER: Duration = Duration::from_secs(5);
+
+type PodKey = (String, String);
+
+/// Schedules until the token ends it.
+pub(super) async fn run(leader: Leader, stop: CancellationToken) {
+    let mut scheduling = Scheduling {
+        leader,
+        snapshot: Snapshot::new(),
+        waiting: BTreeMap::new(),
+        parked: BTreeMap::new(),
+        retry_at: None,
+    };
+    tokio::select! {
+        () = scheduling.run() => {}
+        () = stop.cancelled() => {}
+    }
+}
+
+struct Scheduling {
+    leader: Leader,
+    snapshot: Snapshot,
+    /// Pods to be placed next.
+    waiting: BTreeMap<PodKey, Arc<Pod>>,
+    /// Pods that fit nowhere, with what was said about them.
+    parked: BTreeMap<PodKey, (Arc<Pod>, String)>,
+    retry_at: Option<Instant>,
+}
+
+impl Scheduling {
+    async fn run(&mut self) {
+        loop {
+            let mut changes = self.leader.view.subscribe();
+            self.start_afresh();
+            loop {
+                let deadline = if self.waiting.is_empty() {
+                    self.retry_at
+                } else {
+                    Some(Instant::now() + GATHER)
+                };
+                tokio::select! {
+                    biased;
+                    change = changes.recv() => match change {
+                        Ok(change) => self.take(&change),
+                        Err(RecvError::Lagged(_)) => break,
+                        Err(RecvError::Closed) => return,
+                    },
+                    () = at(deadline) => self.place().await,
+                }
+                // A flood of changes must not put placing off for ever.
+                if self.waiting.len() >= BATCH_MAX {
+                    self.place().await;
+                }
+            }
+        }
+    }
+
+    fn start_afresh(&mut self) {
+        self.snapshot = Snapshot::new();
+        self.waiting.clear();
+        self.parked.clear();
+        let changes = self.leader.view.read().changes();
+        for change in changes {
+            self.take(&change);
+        }
+    }
+
+    fn take(&mut self, change: &Change) {
+        let key = &change.key;
+        if key.is(resource::PODS) {
+            self.take_pod((key.namespace().to_owned(), key.name.clone()), change.new.as_deref());
+        } else if key.is(resource::NODES) {
+            match change.new.as_ref().and_then(|entry| entry.get::<Node>()) {
+                Some(node) => self.snapshot.upsert_node(node),
+                None => self.snapshot.remove_node(&key.name),
+            }
+            self.unpark();
+        } else if key.is(resource::NAMESPACES) {
+            match change.new.as_ref().and_then(|entry| entry.get::<Namespace>()) {
+                Some(namespace) => self.snapshot.upsert_namespace(namespace),
+                None => self.snapshot.remove_namespace(&key.name),
+            }
+        }
+    }
+
+    fn take_pod(&mut self, key: PodKey, entry: Option<&Entry>) {
+        let Some(pod) = entry.and_then(|entry| entry.get::<Pod>()) else {
+            self.snapshot.remove_pod(&key.0, &key.1);
+            self.waiting.remove(&key);
+            self.parked.remove(&key);
+            return self.unpark();
+        };
+        self.snapshot.upsert_pod(pod);
+        if is_waiting(pod) {
+            // A change of a parked pod's status is most likely our own; its spec may have changed, too.
+            match self.parked.get_mut(&key) {
+                Some((known, _)) if known.spec == pod.spec => *known = pod.clone(),
+                _ => {
+                    self.waiting.insert(key, pod.clone());
+                }
+            }
+        } else {
+            self.waiting.remove(&key);
+            self.parked.remove(&key);
+        }
+    }
+
+    /// The cluster has changed: what fitted nowhere may fit now.
+    fn unpark(&mut self) {
+        if !self.parked.is_empty()
+            && self.retry_at.is_none_or(|at| at > Instant::now() + GATHER * 50)
+        {
+            self.retry_at = Some(Instant::now() + GATHER * 50);
+        }
+    }
+
+    async fn place(&mut self) {
+        if self.retry_at.is_some_and(|at| at <= Instant::now()) {
+            self.retry_at = None;
+            for (key, (pod, _)) in &self.parked {
+                self.waiting.entry(key.clone()).or_insert_with(|| pod.clone());
+            }
+        }
+        let keys: Vec<PodKey> = self.waiting.keys().take(BATCH_MAX).cloned().collect();
+        let pods: Vec<Arc<Pod>> = keys.iter().filter_map(|key| self.waiting.remove(key)).collect();
+        if pods.is_empty() {
+            return;
+        }
+        let placements = schedule(&mut self.snapshot, &pods, rand::random());
+        let decided =
+            pods.iter().zip(&placements).map(|(pod, placement)| self.carry_out(pod, placement));
+        let outcomes = futures::future::join_all(decided).await;
+        let mut again = BTreeSet::new();
+        for ((pod, placement), outcome) in pods.iter().zip(&placements).zip(outcomes) {
+            let key = (placement.namespace.clone(), placement.name.clone());
+            match outcome {
+                Done::Bound => {
+                    self.parked.remove(&key);
+                }
+                Done::Unschedulable(why) => {
+                    self.parked.insert(key, (pod.clone(), why));
+                }
+                Done::Failed => {
+                    self.snapshot.remove_pod(&key.0, &key.1);
+                    again.insert(key.clone());
+                    self.parked.insert(key, (pod.clone(), String::new()));
+                }
+            }
+        }
+        if !self.parked.is_empty() && self.retry_at.is_none() {
+            let wait = if again.is_empty() { RETRY_AFTER } else { Duration::from_millis(200) };
+            self.retry_at = Some(Instant::now() + wait);
+        }
+    }
+
+    async fn carry_out(&self, pod: &Arc<Pod>, placement: &Placement) -> Done {
+        match &placement.outcome {
+            Outcome::Node(node) => self.bind(pod, placement, node).await,
+            Outcome::Unschedulable(why) => {
+                let why = why.to_string();
+                let key = (placement.namespace.clone(), placement.name.clone());
+                if self.parked.get(&key).is_none_or(|(_, said)| *said != why) {
+                    self.tell(pod, placement, &why).await;
+                }
+                Done::Unschedulable(why)
+            }
+        }
+    }
+
+    async fn bind(&self, pod: &Pod, placement: &Placement, node: &str) -> Done {
+        let bound = self
+            .leader
+            .objects
+            .bind(&placement.namespace, &placement.name, Some(&placement.uid), node)
+            .await;
+        match bound {
+            Ok(object) => {
+                self.leader.view.apply_written(object);
+                let recorder = self.leader.recorder.clone();
+                let (regarding, node) = (reference(pod), node.to_owned());
+                // An event holds up nobody.
+                tokio::spawn(async move {
+                    let name = regarding.namespace.clone().unwrap_or_default()
+                        + "/"
+                        + regarding.name.as_deref().unwrap_or_default();
+                    let words = format!("Successfully assigned {name} to {node}");
+                    let source = json!({ "component": "pontoon-scheduler" });
+                    recorder
+                        .record(&regarding, false, "Scheduled", &words, Timestamp::now(), source)
+                        .await;
+                });
+                Done::Bound
+            }
+            Err(status) if status.is_not_found() || status.is_conflict() => Done::Bound,
+            Err(status) => {
+                tracing::warn!(pod = placement.name, node, error = status.message, "bind a pod");
+                Done::Failed
+            }
+        }
+    }
+
+    /// Says in the pod's status and in an event why it cannot be placed.
+    async fn tell(&self, pod: &Pod, placement: &Placement, why: &str) {
+        let now = Timestamp::now();
+        let condition = json!({
+            "type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": why,
+            "lastTransitionTime": format!("{now:.0}"),
+        });
+        let patch = Patch::Strategic(json!({
+            "metadata": { "uid": placement.uid },
+            "status": { "phase": "Pending", "conditions": [condition] },
+        }));
+        let options = WriteOptions::default();
+        let namespace = Some(placement.namespace.as_str());
+        let done = self
+            .leader
+            .objects
+            .patch(resource::PODS, namespace, &placement.name, &patch, Sub::Status, &options)
+            .await;
+        if let Err(status) = done {
+            tracing::debug!(pod = placement.name, error = status.message, "say why a pod waits");
+        }
+        let source = json!({ "component": "pontoon-scheduler" });
+        let recorder = &self.leader.recorder;
+        recorder.record(&reference(pod), true, "FailedScheduling", why, now, source).await;
+    }
+}
+
+enum Done {
+    /// It has a node, or is gone: nothing is left to do.
+    Bound,
+    Unschedulable(String),
+    Failed,
+}
+
+/// Whether a pod is to be given a node.
+fn is_waiting(pod: &Pod) -> bool {
+    let spec = pod.spec.as_ref();
+    let phase = pod.status.as_ref().and_then(|status| status.phase.as_deref());
+    pod.metadata.deletion_timestamp.is_none()
+        && spec.is_some_and(|spec| spec.node_name.as_deref().unwrap_or_default().is_empty())
+        && !matches!(phase, Some("Succeeded" | "Failed"))
+}
+
+fn reference(pod: &Pod) -> ObjectReference {
+    ObjectReference {
+        api_version: Some("v1".to_owned()),
+        kind: Some("Pod".to_owned()),
+        namespace: pod.metadata.namespace.clone(),
+        name: pod.metadata.name.clone(),
+        uid: pod.metadata.uid.clone(),
+        ..ObjectReference::default()
+    }
+}
+
+async fn at(deadline: Option<Instant>) {
+    match deadline {
+        Some(deadline) => tokio::time::sleep_until(deadline).await,
+        None => std::future::pending().await,
+    }
+}

@@ -1,0 +1,157 @@
+//! The node's TLS ports: accept, handshake, and hand each connection on. Bounded in connections, in
+//! handshake time, and ended by the token.
+
+use std::future::Future;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::{Request, Response};
+use hyper::body::Incoming;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::server::conn::auto;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Semaphore;
+use tokio_rustls::server::TlsStream;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::identity::certificate::Peer;
+use crate::tls::Tls;
+
+/// Connections that one port serves at a time; more wait to be accepted.
+const CONNECTIONS_MAX: usize = 20_000;
+/// Pause after an accept that failed (too many open files), so that the loop does not spin.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// How long a client may take to send the head of a request.
+const HEAD_TIMEOUT: Duration = Duration::from_secs(20);
+
+/// A port that could not be opened.
+#[derive(Debug, thiserror::Error)]
+#[error("listen on {address}: {}", advice(source))]
+pub struct ListenError {
+    address: SocketAddr,
+    source: io::Error,
+}
+
+fn advice(error: &io::Error) -> String {
+    if error.kind() == io::ErrorKind::AddrInUse {
+        return "the port is taken by another program (`ss -ltnp` names it); stop that, or run this node where the port is free".to_owned();
+    }
+    error.to_string()
+}
+
+/// Opens a port.
+///
+/// # Errors
+/// When it is taken or may not be opened.
+pub async fn bind(address: SocketAddr) -> Result<TcpListener, ListenError> {
+    let socket = if address.is_ipv4() {
+        tokio::net::TcpSocket::new_v4()
+    } else {
+        tokio::net::TcpSocket::new_v6()
+    };
+    let open = |socket: tokio::net::TcpSocket| {
+        socket.set_reuseaddr(true)?;
+        socket.bind(address)?;
+        socket.listen(1024)
+    };
+    socket.and_then(open).map_err(|source| ListenError { address, source })
+}
+
+/// Accepts TLS connections until the token ends it, each served by `serve`.
+pub async fn tls<F, S>(
+    listener: TcpListener,
+    tls: Tls,
+    protocols: &'static [&'static [u8]],
+    stop: CancellationToken,
+    serve: S,
+) where
+    S: Fn(TlsStream<TcpStream>, Option<Peer>) -> F + Clone + Send + Sync + 'static,
+    F: Future<Output = ()> + Send + 'static,
+{
+    let slots = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+    let tasks = TaskTracker::new();
+    while let Some((stream, permit)) = next(&listener, &slots, &stop).await {
+        let (tls, serve, stop) = (tls.clone(), serve.clone(), stop.clone());
+        tasks.spawn(async move {
+            let serving = async {
+                match tls.accept(stream, protocols).await {
+                    Ok((stream, peer)) => serve(stream, peer).await,
+                    Err(error) => tracing::debug!(%error, "a TLS handshake failed"),
+                }
+            };
+            tokio::select! {
+                () = serving => {}
+                () = stop.cancelled() => {}
+            }
+            drop(permit);
+        });
+    }
+    tasks.close();
+    tasks.wait().await;
+}
+
+async fn next(
+    listener: &TcpListener,
+    slots: &Arc<Semaphore>,
+    stop: &CancellationToken,
+) -> Option<(TcpStream, tokio::sync::OwnedSemaphorePermit)> {
+    loop {
+        let permit = tokio::select! {
+            permit = slots.clone().acquire_owned() => permit.ok()?,
+            () = stop.cancelled() => return None,
+        };
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
+            () = stop.cancelled() => return None,
+        };
+        match accepted {
+            Ok((stream, _)) => {
+                // Latency matters more than packets: requests are small.
+                if let Err(error) = stream.set_nodelay(true) {
+                    tracing::debug!(%error, "set TCP_NODELAY");
+                }
+                return Some((stream, permit));
+            }
+            Err(error) => {
+                tracing::warn!(%error, "accept a connection");
+                tokio::select! {
+                    () = tokio::time::sleep(ACCEPT_PAUSE) => {}
+                    () = stop.cancelled() => return None,
+                }
+            }
+        }
+    }
+}
+
+/// Serves HTTP/1.1 or HTTP/2, whichever the client speaks, on one stream.
+pub async fn http<T, B, F, H>(stream: T, handle: H)
+where
+    T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    B: http_body::Body + Send + 'static,
+    B::Data: Send,
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+    F: Future<Output = Response<B>> + Send + 'static,
+    H: Fn(Request<Incoming>) -> F + Clone + Send + Sync + 'static,
+{
+    let service = service_fn(move |request| {
+        let answer = handle(request);
+        async move { Ok::<_, std::convert::Infallible>(answer.await) }
+    });
+    let mut builder = auto::Builder::new(TokioExecutor::new());
+    builder.http1().timer(TokioTimer::new()).header_read_timeout(HEAD_TIMEOUT);
+    builder
+        .http2()
+        .timer(TokioTimer::new())
+        .max_concurrent_streams(1024)
+        .keep_alive_interval(Duration::from_secs(10))
+        .keep_alive_timeout(Duration::from_secs(10));
+    let served = builder.serve_connection_with_upgrades(TokioIo::new(stream), service).await;
+    if let Err(error) = served {
+        tracing::debug!(%error, "a connection ended");
+    }
+}

@@ -1,0 +1,436 @@
+//! A node while it is a member of a cluster: gossip, agent and node API on every node, the store and the
+//! APIs on a manager. Started and stopped as a whole; a change of role is a stop and a start, which pods
+//! do not notice.
+
+mod follow;
+pub mod manager;
+mod node_api;
+mod renew;
+
+use std::collections::BTreeSet;
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use base64::Engine;
+use http::Method;
+use pontoon_agent::{Agent, AgentConfig, Assignments, Reports};
+
+use pontoon_container::{Runtime, RuntimeConfig};
+use pontoon_gossip::{Gossip, GossipConfig, Meta, Profile};
+use pontoon_image::{ImageStore, Reference};
+use pontoon_network::Network;
+use tokio::sync::{mpsc, watch};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::assignment::follow::Follower;
+use crate::cluster::Cluster;
+use crate::config::{Config, GOSSIP_PORT};
+use crate::identity::Role;
+use crate::images::{Images, Peers};
+use crate::membership::{ManagerAddress, Membership};
+use crate::rpc::client::ManagerClient;
+use crate::rpc::{Refusal, chain};
+use crate::tls::Tls;
+use manager::Manager;
+
+/// How long a node that joins may take to become a full member.
+const SETTLE_TIMEOUT: Duration = Duration::from_secs(60);
+/// Pause before an agent that could not run is started again.
+const AGENT_PAUSE: Duration = Duration::from_secs(5);
+/// Owner of the node's network devices and tables.
+pub const OWNER: &str = "pontoon";
+
+/// A cluster to be made with this node.
+pub struct Founding {
+    pub cluster: Cluster,
+}
+
+/// What the cluster wants of this node itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Order {
+    /// Its record says that it is to have this role.
+    ChangeRole(Role),
+}
+
+/// A running membership. Clones are the same one.
+#[derive(Clone)]
+pub struct Member {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    config: Config,
+    membership: Mutex<Membership>,
+    tls: Tls,
+    client: ManagerClient,
+    gossip: Gossip,
+    agent: Agent,
+    /// What the agent was last told to be.
+    assignments: watch::Receiver<Arc<Assignments>>,
+    image_store: ImageStore,
+    manager: Option<Manager>,
+    orders: mpsc::Sender<Order>,
+    settled: watch::Sender<bool>,
+    stop: CancellationToken,
+    tasks: TaskTracker,
+}
+
+impl Member {
+    /// Starts everything that this node does as a member.
+    ///
+    /// # Errors
+    /// When a port is taken, or the state on the disk cannot be used; nothing runs then.
+    pub async fn start(
+        config: &Config,
+        images: &Images,
+        membership: Membership,
+        founding: Option<Founding>,
+        orders: mpsc::Sender<Order>,
+        stop: CancellationToken,
+    ) -> Result<Self, Refusal> {
+        let started = Self::try_start(config, images, membership, founding, orders, &stop).await;
+        if started.is_err() {
+            stop.cancel();
+        }
+        started
+    }
+
+    async fn try_start(
+        config: &Config,
+        images: &Images,
+        membership: Membership,
+        founding: Option<Founding>,
+        orders: mpsc::Sender<Order>,
+        stop: &CancellationToken,
+    ) -> Result<Self, Refusal> {
+        let tls = Tls::new(membership.credentials.clone()).map_err(|e| Refusal::internal(&e))?;
+        let client = ManagerClient::new(tls.clone(), others(&membership.managers, &membership));
+        let tasks = TaskTracker::new();
+        let gossip = start_gossip(&membership, stop).await?;
+        let manager = match membership.role {
+            Role::Worker => None,
+            Role::Manager => {
+                let parts = manager::Parts {
+                    config,
+                    membership: &membership,
+                    tls: &tls,
+                    members: gossip.members(),
+                    stop,
+                    tasks: &tasks,
+                };
+                Some(Manager::start(parts, founding).await?)
+            }
+        };
+        let peers =
+            Peers { node: membership.node.clone(), tls: tls.clone(), members: gossip.members() };
+        let images = Images { peers: Some(peers), ..images.clone() };
+        let reports: Arc<dyn Reports> = match &manager {
+            Some(manager) => Arc::new(manager.reports(&membership.node)),
+            None => Arc::new(crate::report::ToManagers(client.clone())),
+        };
+        let mut labels = config.labels.clone();
+        labels.push((membership_label(&membership).to_owned(), String::new()));
+        let reports: Arc<dyn Reports> =
+            Arc::new(crate::report::WithLabels { labels, inner: reports });
+        let agent = start_agent(config, &membership, &images, reports)?;
+        let node_api = crate::listen::bind(node_api::address(membership.advertise)).await;
+        let node_api = node_api.map_err(|e| Refusal::conflict(e.to_string()))?;
+        let (settled, _) = watch::channel(false);
+        let follower = Follower::new(&membership.node);
+        let inner = Inner {
+            config: config.clone(),
+            membership: Mutex::new(membership),
+            tls,
+            client,
+            gossip,
+            agent,
+            assignments: follower.assignments(),
+            image_store: images.store.clone(),
+            manager,
+            orders,
+            settled,
+            stop: stop.clone(),
+            tasks,
+        };
+        let member = Self { inner: Arc::new(inner) };
+        member.spawn(follower, images, node_api);
+        Ok(member)
+    }
+
+    fn spawn(&self, follower: Follower, images: Images, node_api: tokio::net::TcpListener) {
+        let inner = &self.inner;
+        let follower = follow::Following::new(self.clone(), follower);
+        let assignments = inner.assignments.clone();
+        inner.tasks.spawn(run_agent(self.clone(), assignments));
+        inner.tasks.spawn(follower.run());
+        inner.tasks.spawn(renew::run(self.clone()));
+        inner.tasks.spawn(node_api::run(self.clone(), images, node_api));
+        inner.tasks.spawn(seek(self.clone()));
+        if let Some(manager) = &inner.manager {
+            inner.tasks.spawn(manager.clone().become_member(self.clone()));
+        }
+        inner.tasks.close();
+    }
+
+    /// Waits until the node is a full member: a manager a voter, a worker told what to be.
+    ///
+    /// # Errors
+    /// When that takes longer than a minute.
+    pub async fn settled(&self) -> Result<(), Refusal> {
+        let mut settled = self.inner.settled.subscribe();
+        match tokio::time::timeout(SETTLE_TIMEOUT, settled.wait_for(|settled| *settled)).await {
+            Ok(Ok(_)) => Ok(()),
+            _ => Err(Refusal::unavailable(
+                "this node was let in but is no full member yet, a minute later; it goes on trying: `pontoon status` and the daemon's log say what it waits for",
+            )),
+        }
+    }
+
+    fn settle(&self) {
+        self.inner.settled.send_replace(true);
+    }
+
+    /// What this node knows of its cluster.
+    #[must_use]
+    pub fn membership(&self) -> Membership {
+        self.inner.membership.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clone()
+    }
+
+    /// The other nodes as gossip sees them.
+    #[must_use]
+    pub fn gossip(&self) -> &Gossip {
+        &self.inner.gossip
+    }
+
+    /// The unpacked layers of images that this node's pods use.
+    #[must_use]
+    pub fn layers_in_use(&self) -> BTreeSet<PathBuf> {
+        let assignments = self.inner.assignments.borrow().clone();
+        let specs = assignments.pods.values().filter_map(|pod| pod.spec.as_ref());
+        let containers =
+            specs.flat_map(|s| s.init_containers.iter().flatten().chain(&s.containers));
+        containers
+            .filter_map(|container| container.image.as_ref()?.parse::<Reference>().ok())
+            .filter_map(|reference| self.inner.image_store.get(&reference))
+            .flat_map(|image| image.layers.clone())
+            .collect()
+    }
+
+    /// The manager's parts.
+    ///
+    /// # Errors
+    /// When this node is a worker.
+    pub fn manager(&self) -> Result<&Manager, Refusal> {
+        self.inner.manager.as_ref().ok_or_else(|| {
+            let managers: Vec<String> = self
+                .inner
+                .client
+                .managers()
+                .iter()
+                .map(|m| format!("{} ({})", m.name, m.address.ip()))
+                .collect();
+            Refusal::conflict(format!(
+                "this node is a worker, and the cluster is run from a manager: {}",
+                managers.join(", ")
+            ))
+        })
+    }
+
+    /// Takes over who the managers are, and remembers it for the next start.
+    fn set_managers(&self, managers: Vec<ManagerAddress>) {
+        if managers.is_empty() {
+            return;
+        }
+        let changed = {
+            let mut membership =
+                self.inner.membership.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+            let changed = membership.managers != managers;
+            membership.managers.clone_from(&managers);
+            changed.then(|| membership.clone())
+        };
+        if let Some(membership) = changed {
+            self.inner.client.set_managers(others(&managers, &membership));
+            self.save(&membership);
+        }
+    }
+
+    fn save(&self, membership: &Membership) {
+        if let Err(error) = membership.save(&self.inner.config.membership_file()) {
+            tracing::warn!(error = chain(&error), "remember the membership");
+        }
+    }
+
+    /// Tells the cluster that this node leaves: its pods are moved, its records removed.
+    ///
+    /// # Errors
+    /// When the cluster cannot spare it or cannot be reached.
+    pub async fn say_goodbye(&self) -> Result<(), Refusal> {
+        if let Some(manager) = &self.inner.manager {
+            let voters = manager.store.members().len();
+            if voters <= 1 {
+                return Err(Refusal::conflict(
+                    "this is the last manager: with it the cluster and all its state would be gone",
+                ));
+            }
+        }
+        self.inner.client.call::<_, ()>(Method::DELETE, "/v1/node", &()).await?;
+        if let Err(error) = self.inner.gossip.leave().await {
+            tracing::debug!(%error, "say goodbye to the other nodes");
+        }
+        Ok(())
+    }
+
+    /// Leaves the store's members, for a manager that becomes a worker.
+    async fn leave_store_members(&self) -> Result<(), Refusal> {
+        self.inner.client.call(Method::DELETE, "/v1/member", &()).await
+    }
+
+    /// Leaves the store's members, for a manager that becomes a worker.
+    ///
+    /// # Errors
+    /// When the managers that are left would be no quorum.
+    pub async fn leave_store(&self) -> Result<(), Refusal> {
+        self.leave_store_members().await
+    }
+
+    /// This node's membership with a new certificate for the role that its record says.
+    ///
+    /// # Errors
+    /// When no manager answers.
+    pub async fn renewed(&self) -> Result<Membership, Refusal> {
+        renew::renew(self).await
+    }
+
+    /// Stops everything but the containers.
+    pub async fn stop(&self) {
+        self.inner.stop.cancel();
+        self.inner.tasks.wait().await;
+        if let Some(manager) = &self.inner.manager {
+            manager.store.shutdown().await;
+        }
+    }
+
+    /// Stops everything, the containers too, and removes what was made on this machine.
+    ///
+    /// # Errors
+    /// When something of it cannot be removed.
+    pub async fn stop_and_remove(&self) -> Result<(), Refusal> {
+        self.stop().await;
+        self.inner.agent.remove_all().await.map_err(|e| Refusal::internal(&e))
+    }
+}
+
+/// The label by which `kubectl get nodes` tells a node's role.
+fn membership_label(membership: &Membership) -> &'static str {
+    match membership.role {
+        Role::Manager => pontoon_model::names::LABEL_CONTROL_PLANE,
+        Role::Worker => "node-role.kubernetes.io/worker",
+    }
+}
+
+fn others(managers: &[ManagerAddress], membership: &Membership) -> Vec<ManagerAddress> {
+    managers.iter().filter(|manager| manager.name != membership.node).cloned().collect()
+}
+
+async fn start_gossip(
+    membership: &Membership,
+    stop: &CancellationToken,
+) -> Result<Gossip, Refusal> {
+    let key = base64::engine::general_purpose::STANDARD.decode(&membership.gossip_key).ok();
+    let key = key.and_then(|key| <[u8; 32]>::try_from(key).ok());
+    let key = key.ok_or_else(|| {
+        Refusal::unavailable(
+            "the gossip key in this node's membership file is damaged; leave and join again",
+        )
+    })?;
+    let meta = Meta {
+        role: membership.role.to_string(),
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        ..Meta::default()
+    };
+    let config = GossipConfig {
+        name: membership.node.clone(),
+        advertise: SocketAddr::new(membership.advertise, GOSSIP_PORT),
+        bind: SocketAddr::new(any(membership.advertise), GOSSIP_PORT),
+        key,
+        meta,
+        profile: Profile::Lan,
+    };
+    Gossip::start(config, stop.clone()).await.map_err(|e| Refusal::conflict(chain(&e)))
+}
+
+/// All addresses of the same family.
+fn any(address: IpAddr) -> IpAddr {
+    match address {
+        IpAddr::V4(_) => IpAddr::from([0, 0, 0, 0]),
+        IpAddr::V6(_) => IpAddr::from([0u16; 8]),
+    }
+}
+
+/// Looks for the other nodes through the managers known; gossip goes on from there.
+async fn seek(member: Member) {
+    let seeds: Vec<SocketAddr> = member
+        .inner
+        .client
+        .managers()
+        .iter()
+        .map(|manager| SocketAddr::new(manager.address.ip(), GOSSIP_PORT))
+        .collect();
+    if seeds.is_empty() {
+        return;
+    }
+    if let Err(error) = member.inner.gossip.join(&seeds).await {
+        tracing::warn!(%error, "no manager gossips yet; asking again");
+    }
+}
+
+fn start_agent(
+    config: &Config,
+    membership: &Membership,
+    images: &Images,
+    reports: Arc<dyn Reports>,
+) -> Result<Agent, Refusal> {
+    let runtime = Runtime::new(RuntimeConfig {
+        state_dir: config.data_dir.join("containers"),
+        run_dir: config.run_dir.join("containers"),
+        cgroup_parent: config.cgroup_parent.clone(),
+        exe: "/proc/self/exe".into(),
+    })
+    .map_err(|e| Refusal::internal(&e))?;
+    let network = Network::new(OWNER).map_err(|e| Refusal::internal(&e))?;
+    let IpAddr::V4(address) = membership.advertise else {
+        return Err(only_v4(membership.advertise));
+    };
+    let (name, data, run) = (membership.node.clone(), &config.data_dir, &config.run_dir);
+    let mut agent = AgentConfig::new(name, address, data, run);
+    agent.cluster_cidr = membership.cluster_cidr;
+    agent.service_cidr = membership.service_cidr;
+    Agent::new(agent, runtime, images.store.clone(), Arc::new(images.clone()), network, reports)
+        .map_err(|e| Refusal::internal(&e))
+}
+
+/// The refusal of an address that pods' wires cannot go over yet.
+#[must_use]
+pub fn only_v4(address: IpAddr) -> Refusal {
+    Refusal::bad_request(format!(
+        "{address} is no IPv4 address; nodes reach each other over IPv4 only so far: give one with --advertise-addr"
+    ))
+}
+
+/// Runs the agent until the member stops, again after a while should it fail.
+async fn run_agent(member: Member, assignments: watch::Receiver<Arc<Assignments>>) {
+    let stop = member.inner.stop.clone();
+    while !stop.is_cancelled() {
+        let ran = member.inner.agent.run(assignments.clone(), stop.child_token()).await;
+        if let Err(error) = ran {
+            tracing::error!(error = chain(&error), "the agent cannot run");
+        }
+        tokio::select! {
+            () = tokio::time::sleep(AGENT_PAUSE) => {}
+            () = stop.cancelled() => {}
+        }
+    }
+}

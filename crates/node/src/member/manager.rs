@@ -1,0 +1,257 @@
+//! What a manager has beyond a worker: the replicated store, the view of all objects, the APIs, and the
+//! leader's work whenever it leads.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::{Method, Request, Response};
+use hyper::body::Incoming;
+use pontoon_api_kube::{ApiServer, Identity};
+use pontoon_controllers::Settings;
+use pontoon_objects::Objects;
+use pontoon_store::{Member as StoreMember, Role as StoreRole, Store, StoreConfig, Tuning};
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use super::{Founding, Member};
+use crate::assignment::dispatch::Source;
+use crate::cluster::{NodeRecord, Records};
+use crate::config::{Config, KUBE_PORT, MANAGER_PORT};
+use crate::events::Recorder;
+use crate::identity::certificate::Peer;
+use crate::join::sign;
+use crate::leader::Leader;
+use crate::listen;
+use crate::membership::Membership;
+use crate::report::{InProcess, Sink};
+use crate::rpc::server::{ManagerService, RenewAnswer};
+use crate::rpc::{Body, Refusal, chain};
+use crate::tls::{ALPN_H2, ALPN_HTTP1, ALPN_STORE, Tls};
+use crate::transport::{ToManagers, ToNodes};
+use crate::view::View;
+
+/// Pause before a manager asks again to be made a voter; it doubles up to the longest.
+const ASK_PAUSE: Duration = Duration::from_millis(100);
+const ASK_PAUSE_MAX: Duration = Duration::from_secs(5);
+
+/// A manager's parts. Clones are the same ones.
+#[derive(Clone)]
+pub struct Manager {
+    pub store: Store,
+    pub records: Records,
+    pub objects: Objects,
+    pub view: Arc<View>,
+    pub source: Source,
+    pub api: Arc<ApiServer>,
+    sink: Sink,
+}
+
+/// What a manager is started with.
+pub struct Parts<'a> {
+    pub config: &'a Config,
+    pub membership: &'a Membership,
+    pub tls: &'a Tls,
+    pub members: watch::Receiver<Arc<Vec<pontoon_gossip::Member>>>,
+    pub stop: &'a CancellationToken,
+    pub tasks: &'a TaskTracker,
+}
+
+impl Manager {
+    /// Opens the store and the ports.
+    ///
+    /// # Errors
+    /// When the state on the disk is damaged, or a port is taken.
+    pub async fn start(parts: Parts<'_>, founding: Option<Founding>) -> Result<Self, Refusal> {
+        let Parts { config, membership, tls, members, stop, tasks } = parts;
+        let own = |port| SocketAddr::new(super::any(membership.advertise), port);
+        let taken = |e: listen::ListenError| Refusal::conflict(e.to_string());
+        let manager_port = listen::bind(own(MANAGER_PORT)).await.map_err(taken)?;
+        let kube_port = listen::bind(own(KUBE_PORT)).await.map_err(taken)?;
+        let store = open_store(config, membership, tls).await?;
+        let records = Records::new(store.clone());
+        if let Some(founding) = founding {
+            found(&store, &records, membership, &founding).await?;
+        }
+        let objects_config = pontoon_objects::Config {
+            service_cidr: membership.service_cidr,
+            ..pontoon_objects::Config::default()
+        };
+        let objects = Objects::with_config(store.clone(), objects_config);
+        let settings = Settings { cluster_cidr: membership.cluster_cidr, ..Settings::default() };
+        let view = View::new(settings);
+        let recorder = Arc::new(Recorder::new(objects.clone()));
+        let sink =
+            Sink { objects: objects.clone(), view: view.clone(), recorder: recorder.clone() };
+        let (known, nodes) = watch::channel(Arc::new(Vec::<NodeRecord>::new()));
+        let source = Source { view: view.clone(), records: nodes.clone() };
+        let proxy = Arc::new(ToNodes { tls: tls.clone(), records: nodes });
+        let api = Arc::new(ApiServer::new(objects.clone(), proxy, build_info(), stop.clone()));
+        let manager = Self { store, records, objects, view, source, api, sink };
+        tasks.spawn(manager.view.clone().run(manager.objects.clone(), stop.clone()));
+        tasks.spawn(manager.records.clone().follow(known, stop.clone()));
+        let leader = Leader {
+            objects: manager.objects.clone(),
+            view: manager.view.clone(),
+            recorder,
+            members,
+            tls: tls.clone(),
+        };
+        tasks.spawn(leader.run(manager.store.leadership(), stop.clone()));
+        tasks.spawn(manager.clone().serve_managers(manager_port, membership, tls, stop));
+        tasks.spawn(manager.clone().serve_kube(kube_port, tls.clone(), stop.clone()));
+        Ok(manager)
+    }
+
+    /// This node's own way to report.
+    #[must_use]
+    pub fn reports(&self, node: &str) -> InProcess {
+        InProcess { node: node.to_owned(), sink: self.sink.clone() }
+    }
+
+    fn serve_managers(
+        self,
+        listener: TcpListener,
+        membership: &Membership,
+        tls: &Tls,
+        stop: &CancellationToken,
+    ) -> impl Future<Output = ()> + use<> {
+        let authority = membership.credentials.authority_pem.clone();
+        let service =
+            ManagerService::new(self.store, self.source, self.sink, authority, stop.clone());
+        let (tls, stop) = (tls.clone(), stop.clone());
+        async move {
+            listen::tls(listener, tls, &[ALPN_STORE, ALPN_H2], stop, move |stream, peer| {
+                service.clone().serve(stream, peer)
+            })
+            .await;
+        }
+    }
+
+    async fn serve_kube(self, listener: TcpListener, tls: Tls, stop: CancellationToken) {
+        let api = self.api;
+        listen::tls(listener, tls, &[ALPN_H2, ALPN_HTTP1], stop, move |stream, peer| {
+            let api = api.clone();
+            let identity = identity(peer.as_ref());
+            listen::http(stream, move |request| kube(api.clone(), identity.clone(), request))
+        })
+        .await;
+    }
+
+    /// Asks to be made a voter until this manager is one.
+    pub(super) async fn become_member(self, member: Member) {
+        let id = member.membership().member;
+        let stop = member.inner.stop.clone();
+        let mut pause = ASK_PAUSE;
+        while !self.is_voter(id) {
+            let ask = async {
+                if let Err(refusal) =
+                    member.inner.client.call::<_, ()>(Method::POST, "/v1/member", &()).await
+                {
+                    tracing::debug!(error = refusal.message, "ask to become a voter");
+                }
+                tokio::time::sleep(pause).await;
+            };
+            tokio::select! {
+                () = ask => pause = (pause * 2).min(ASK_PAUSE_MAX),
+                () = stop.cancelled() => return,
+            }
+        }
+        tokio::select! {
+            () = self.view.synced() => member.settle(),
+            () = stop.cancelled() => return,
+        }
+        if let Err(refusal) = self.write_kubeconfig(&member).await {
+            tracing::warn!(error = refusal.message, "write the admin's kubeconfig");
+        }
+    }
+
+    fn is_voter(&self, id: u64) -> bool {
+        self.store.members().iter().any(|m| m.member.id == id && m.role == StoreRole::Voter)
+    }
+
+    async fn write_kubeconfig(&self, member: &Member) -> Result<(), Refusal> {
+        let path = member.inner.config.kubeconfig();
+        if path.exists() {
+            return Ok(());
+        }
+        let cluster = self.records.cluster().await?;
+        let text = crate::kubeconfig::make(&cluster, member.membership().advertise)?;
+        crate::membership::write_private(&path, text.as_bytes())
+            .map_err(|e| Refusal::unavailable(format!("write {}: {e}", path.display())))
+    }
+
+    /// Signs this node's own request.
+    pub(super) async fn renew(
+        &self,
+        membership: &Membership,
+        request_pem: &str,
+    ) -> Result<RenewAnswer, Refusal> {
+        let cluster = self.records.cluster().await?;
+        let role = membership.role;
+        let certificate_pem =
+            sign(&cluster, &membership.node, role, membership.advertise, request_pem)?;
+        Ok(RenewAnswer { certificate_pem, role })
+    }
+}
+
+/// Answers a Kubernetes request in the caller's name.
+pub async fn kube(
+    api: Arc<ApiServer>,
+    identity: Identity,
+    request: Request<Incoming>,
+) -> Response<Body> {
+    api.handle(identity, request).await
+}
+
+fn identity(peer: Option<&Peer>) -> Identity {
+    match peer {
+        None => Identity::anonymous(),
+        Some(peer) if peer.role.is_some() => Identity::node(&peer.name),
+        Some(peer) => Identity::new(peer.name.clone(), peer.groups.iter().cloned()),
+    }
+}
+
+fn build_info() -> pontoon_api_kube::BuildInfo {
+    pontoon_api_kube::BuildInfo::of_version(env!("CARGO_PKG_VERSION"))
+}
+
+async fn open_store(config: &Config, membership: &Membership, tls: &Tls) -> Result<Store, Refusal> {
+    let store = StoreConfig {
+        dir: config.store_dir(),
+        member: membership.member,
+        tuning: Tuning::default(),
+    };
+    let transport = Arc::new(ToManagers { tls: tls.clone() });
+    Store::open(store, transport).await.map_err(|e| Refusal::unavailable(chain(&e)))
+}
+
+async fn found(
+    store: &Store,
+    records: &Records,
+    membership: &Membership,
+    founding: &Founding,
+) -> Result<(), Refusal> {
+    let me = StoreMember {
+        id: membership.member,
+        name: membership.node.clone(),
+        address: SocketAddr::new(membership.advertise, MANAGER_PORT),
+    };
+    store.bootstrap(me).await.map_err(|e| Refusal::internal(&e))?;
+    let mut leadership = store.leadership();
+    let elected = async { leadership.wait_for(|l| l.is_me).await.is_ok() };
+    let elected = tokio::time::timeout(Duration::from_secs(10), elected).await;
+    if !matches!(elected, Ok(true)) {
+        return Err(Refusal::unavailable("the new cluster's store elected no leader within 10 s"));
+    }
+    records.create_cluster(&founding.cluster).await?;
+    let node = NodeRecord {
+        name: membership.node.clone(),
+        member: membership.member,
+        role: membership.role,
+        address: membership.advertise,
+    };
+    records.add_node(&node).await
+}

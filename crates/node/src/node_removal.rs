@@ -1,0 +1,33 @@
+//! Taking a node out of the cluster: out of the store's members, its object, its record, in that order, so
+//! that whatever was interrupted can be asked for again.
+
+use pontoon_model::resource;
+use pontoon_objects::{DeleteOptions, Objects};
+use pontoon_store::Store;
+
+use crate::cluster::{NodeRecord, Records};
+use crate::rpc::{Refusal, chain};
+
+/// Removes a node. Durable on a quorum when this returns.
+///
+/// # Errors
+/// When the managers that would be left are no quorum, or the store cannot answer.
+pub async fn remove(store: &Store, objects: &Objects, node: &NodeRecord) -> Result<(), Refusal> {
+    let is_member = store.members().iter().any(|status| status.member.id == node.member);
+    if is_member {
+        store.remove_member(node.member).await.map_err(|e| {
+            Refusal::conflict(format!(
+                "{} cannot be taken from the managers: {}",
+                node.name,
+                chain(&e)
+            ))
+        })?;
+    }
+    let options = DeleteOptions::default();
+    match objects.delete(resource::NODES, None, &node.name, &options).await {
+        Ok(_) => {}
+        Err(status) if status.code == 404 => {}
+        Err(status) => return Err(Refusal::unavailable(status.message)),
+    }
+    Records::new(store.clone()).remove_node(&node.name).await
+}

@@ -1,0 +1,306 @@
+//! News from nodes: their form between node and manager, and what a manager does with it. A node may
+//! speak only of itself and of the pods bound to it.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use http::Method;
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::{Node, NodeStatus, ObjectReference, Pod, PodStatus};
+use pontoon_agent::{Report, ReportError, Reports};
+use pontoon_controllers::Key;
+use pontoon_model::object::Object;
+use pontoon_model::resource;
+use pontoon_model::status::Status;
+use pontoon_objects::{DeleteOptions, Objects, Sub, WriteOptions};
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+
+use crate::events::Recorder;
+use crate::rpc::Refusal;
+use crate::rpc::client::ManagerClient;
+use crate::view::View;
+
+/// An unchanged node status is written this often all the same, so that its heartbeat times move.
+const HEARTBEAT_SECONDS: i64 = 60;
+/// Reports in one request.
+const REPORTS_MAX: usize = 10_000;
+
+/// A report on the wire.
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", rename_all_fields = "camelCase")]
+pub enum WireReport {
+    PodStatus {
+        namespace: String,
+        name: String,
+        uid: String,
+        status: Box<PodStatus>,
+    },
+    PodGone {
+        namespace: String,
+        name: String,
+        uid: String,
+    },
+    NodeStatus {
+        status: Box<NodeStatus>,
+        labels: BTreeMap<String, String>,
+    },
+    Event {
+        regarding: Box<ObjectReference>,
+        warning: bool,
+        reason: String,
+        message: String,
+        at: Timestamp,
+    },
+}
+
+impl From<Report> for WireReport {
+    fn from(report: Report) -> Self {
+        match report {
+            Report::PodStatus { namespace, name, uid, status } => {
+                Self::PodStatus { namespace, name, uid, status }
+            }
+            Report::PodGone { namespace, name, uid } => Self::PodGone { namespace, name, uid },
+            Report::NodeStatus { status, labels } => Self::NodeStatus { status, labels },
+            Report::Event(event) => Self::Event {
+                regarding: Box::new(event.regarding),
+                warning: event.warning,
+                reason: event.reason.to_owned(),
+                message: event.message,
+                at: event.at,
+            },
+        }
+    }
+}
+
+/// A worker's way to deliver reports: any manager takes them.
+pub struct ToManagers(pub ManagerClient);
+
+#[async_trait]
+impl Reports for ToManagers {
+    async fn report(&self, reports: Vec<Report>) -> Result<(), ReportError> {
+        for some in reports.chunks(256) {
+            let wire: Vec<WireReport> = some.iter().cloned().map(WireReport::from).collect();
+            let done: Result<(), Refusal> = self.0.call(Method::POST, "/v1/report", &wire).await;
+            done.map_err(|e| ReportError(e.message))?;
+        }
+        Ok(())
+    }
+}
+
+/// Adds the labels that a node was started with to what its agent finds out by itself.
+pub struct WithLabels {
+    pub labels: Vec<(String, String)>,
+    pub inner: Arc<dyn Reports>,
+}
+
+#[async_trait]
+impl Reports for WithLabels {
+    async fn report(&self, mut reports: Vec<Report>) -> Result<(), ReportError> {
+        for report in &mut reports {
+            if let Report::NodeStatus { labels, .. } = report {
+                labels.extend(self.labels.iter().cloned());
+            }
+        }
+        self.inner.report(reports).await
+    }
+}
+
+/// A manager's own way: no wire.
+pub struct InProcess {
+    pub node: String,
+    pub sink: Sink,
+}
+
+#[async_trait]
+impl Reports for InProcess {
+    async fn report(&self, reports: Vec<Report>) -> Result<(), ReportError> {
+        let wire = reports.into_iter().map(WireReport::from).collect();
+        self.sink.take(&self.node, wire).await.map_err(|e| ReportError(e.message))
+    }
+}
+
+/// Where a manager puts reports.
+#[derive(Clone)]
+pub struct Sink {
+    pub objects: Objects,
+    pub view: Arc<View>,
+    pub recorder: Arc<Recorder>,
+}
+
+impl Sink {
+    /// Applies a node's reports in order. What concerns pods that are not (or no longer) this node's is
+    /// dropped; durable when this returns.
+    ///
+    /// # Errors
+    /// When the store cannot take them now; the node sends them again.
+    pub async fn take(&self, node: &str, reports: Vec<WireReport>) -> Result<(), Refusal> {
+        if reports.len() > REPORTS_MAX {
+            return Err(Refusal::bad_request(format!(
+                "more than {REPORTS_MAX} reports in one request"
+            )));
+        }
+        // Pods do not wait for each other's writes: they share one fsync.
+        let taken = reports.into_iter().map(|report| self.take_one(node, report));
+        let mut failed = None;
+        for done in futures::future::join_all(taken).await {
+            match done {
+                Ok(()) => {}
+                Err(status) if status.code >= 500 || status.code == 429 => failed = Some(status),
+                Err(status) => {
+                    tracing::debug!(node, message = status.message, "a report is dropped")
+                }
+            }
+        }
+        match failed {
+            Some(status) => Err(Refusal::unavailable(status.message)),
+            None => Ok(()),
+        }
+    }
+
+    async fn take_one(&self, node: &str, report: WireReport) -> Result<(), Status> {
+        match report {
+            WireReport::PodStatus { namespace, name, uid, status } => {
+                if !self.is_on(node, &namespace, &name, &uid).await? {
+                    return Ok(());
+                }
+                let body = json!({
+                    "apiVersion": "v1", "kind": "Pod",
+                    "metadata": { "namespace": namespace, "name": name, "uid": uid },
+                    "status": status,
+                });
+                let options = WriteOptions::default();
+                let updated = self
+                    .objects
+                    .update(resource::PODS, Some(&namespace), &name, body, Sub::Status, &options)
+                    .await?;
+                self.view.apply_written(updated);
+                Ok(())
+            }
+            WireReport::PodGone { namespace, name, uid } => {
+                if !self.is_on(node, &namespace, &name, &uid).await? {
+                    return Ok(());
+                }
+                let options = DeleteOptions {
+                    grace_seconds: Some(0),
+                    uid: Some(uid),
+                    ..DeleteOptions::default()
+                };
+                match self.objects.delete(resource::PODS, Some(&namespace), &name, &options).await {
+                    Err(status) if !status.is_not_found() => Err(status),
+                    _ => Ok(()),
+                }
+            }
+            WireReport::NodeStatus { status, labels } => {
+                self.take_node(node, &status, labels).await
+            }
+            WireReport::Event { regarding, warning, reason, message, at } => {
+                let source = json!({ "component": "pontoon-agent", "host": node });
+                self.recorder.record(&regarding, warning, &reason, &message, at, source).await;
+                Ok(())
+            }
+        }
+    }
+
+    async fn is_on(
+        &self,
+        node: &str,
+        namespace: &str,
+        name: &str,
+        uid: &str,
+    ) -> Result<bool, Status> {
+        let is = |pod: &Pod| {
+            pod.metadata.uid.as_deref() == Some(uid)
+                && pod.spec.as_ref().and_then(|spec| spec.node_name.as_deref()) == Some(node)
+        };
+        let known = self.view.read().get::<Pod>(Some(namespace), name).cloned();
+        if known.is_some_and(|pod| is(&pod)) {
+            return Ok(true);
+        }
+        match self.objects.get(resource::PODS, Some(namespace), name).await {
+            Ok(object) => Ok(object.typed::<Pod>().is_ok_and(|pod| is(&pod))),
+            Err(status) if status.is_not_found() => Ok(false),
+            Err(status) => Err(status),
+        }
+    }
+
+    async fn take_node(
+        &self,
+        node: &str,
+        status: &NodeStatus,
+        labels: BTreeMap<String, String>,
+    ) -> Result<(), Status> {
+        let known = self.node(node).await?;
+        let options = WriteOptions::default();
+        let known = match known {
+            Some(known) => known,
+            None => {
+                let body = json!({
+                    "apiVersion": "v1", "kind": "Node",
+                    "metadata": { "name": node, "labels": labels },
+                });
+                match self.objects.create(resource::NODES, None, body, &options).await {
+                    Ok(created) => created,
+                    Err(status) if status.is_already_exists() => {
+                        self.objects.get(resource::NODES, None, node).await?
+                    }
+                    Err(status) => return Err(status),
+                }
+            }
+        };
+        if labels.iter().any(|(key, value)| known.meta.labels.get(key) != Some(value)) {
+            let patch = json!({ "metadata": { "labels": labels } });
+            let patch = pontoon_objects::Patch::Merge(patch);
+            self.objects.patch(resource::NODES, None, node, &patch, Sub::None, &options).await?;
+        }
+        if is_old_news(&known, status) {
+            return Ok(());
+        }
+        let body = json!({
+            "apiVersion": "v1", "kind": "Node", "metadata": { "name": node }, "status": status,
+        });
+        let updated =
+            self.objects.update(resource::NODES, None, node, body, Sub::Status, &options).await?;
+        self.view.apply_written(updated);
+        Ok(())
+    }
+
+    async fn node(&self, name: &str) -> Result<Option<Object>, Status> {
+        let key = Key::new(resource::NODES, None, name);
+        let known = self.view.read().entry(&key).map(|entry| entry.object.clone());
+        match known {
+            Some(known) => Ok(Some(known)),
+            None => match self.objects.get(resource::NODES, None, name).await {
+                Ok(object) => Ok(Some(object)),
+                Err(status) if status.is_not_found() => Ok(None),
+                Err(status) => Err(status),
+            },
+        }
+    }
+}
+
+/// Whether a status says what is known already, its heartbeat times aside, and the last of those is recent.
+fn is_old_news(known: &Object, status: &NodeStatus) -> bool {
+    let Ok(node) = known.typed::<Node>() else { return false };
+    let Some(former) = node.status else { return false };
+    let heartbeat = |status: &NodeStatus| {
+        let times =
+            status.conditions.iter().flatten().filter_map(|c| c.last_heartbeat_time.as_ref());
+        times.map(|time| time.0.as_second()).max()
+    };
+    let age = heartbeat(status).zip(heartbeat(&former)).map(|(new, old)| new - old);
+    age.is_some_and(|age| age < HEARTBEAT_SECONDS) && timeless(status) == timeless(&former)
+}
+
+/// A status without the times that change though nothing happened.
+fn timeless(status: &NodeStatus) -> Value {
+    let mut value = serde_json::to_value(status).expect("a status becomes JSON");
+    for condition in value["conditions"].as_array_mut().into_iter().flatten() {
+        if let Some(condition) = condition.as_object_mut() {
+            condition.remove("lastHeartbeatTime");
+            condition.remove("lastTransitionTime");
+        }
+    }
+    value
+}

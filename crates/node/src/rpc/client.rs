@@ -1,0 +1,163 @@
+//! A node's way to the managers: one HTTP/2 connection to any of them, another one when that fails.
+
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex};
+
+use bytes::Bytes;
+use http::{Method, Request, Response};
+use hyper::body::Incoming;
+use hyper::client::conn::http2::{self, SendRequest};
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use tokio::sync::Mutex as AsyncMutex;
+
+use super::{Body, Refusal, full, read_json};
+use crate::identity::ANY_MANAGER;
+use crate::membership::ManagerAddress;
+use crate::tls::{ALPN_H2, Tls};
+
+/// Asks the managers of the cluster, whichever answers. Cheap to clone.
+#[derive(Clone)]
+pub struct ManagerClient {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    tls: Tls,
+    managers: Mutex<Vec<ManagerAddress>>,
+    connection: AsyncMutex<Option<(SocketAddr, SendRequest<Body>)>>,
+}
+
+impl ManagerClient {
+    /// A client that starts with these managers.
+    #[must_use]
+    pub fn new(tls: Tls, managers: Vec<ManagerAddress>) -> Self {
+        let inner =
+            Inner { tls, managers: Mutex::new(managers), connection: AsyncMutex::default() };
+        Self { inner: Arc::new(inner) }
+    }
+
+    /// Replaces the managers known; an empty list is ignored.
+    pub fn set_managers(&self, managers: Vec<ManagerAddress>) {
+        if !managers.is_empty() {
+            *self.lock() = managers;
+        }
+    }
+
+    /// The managers known.
+    #[must_use]
+    pub fn managers(&self) -> Vec<ManagerAddress> {
+        self.lock().clone()
+    }
+
+    /// Sends one request and reads a JSON answer.
+    ///
+    /// # Errors
+    /// What the manager answered, or that none could be reached.
+    pub async fn call<Q, A>(&self, method: Method, path: &str, query: &Q) -> Result<A, Refusal>
+    where
+        Q: Serialize + Sync,
+        A: DeserializeOwned,
+    {
+        let body = serde_json::to_vec(query).expect("plain data becomes JSON");
+        let response = self.send(method, path, body.into()).await?;
+        if response.status().is_success() {
+            return read_json(response.into_body()).await;
+        }
+        let status = response.status();
+        let refusal = read_json::<Refusal, _>(response.into_body()).await;
+        Err(refusal.unwrap_or_else(|_| Refusal::new(status, format!("{path}: answered {status}"))))
+    }
+
+    /// Sends one request and hands back the answer as it comes. A request that no manager took in is
+    /// tried at each manager once.
+    ///
+    /// # Errors
+    /// When no manager can be reached.
+    pub async fn send(
+        &self,
+        method: Method,
+        path: &str,
+        body: Bytes,
+    ) -> Result<Response<Incoming>, Refusal> {
+        let mut last = "no manager is known".to_owned();
+        for _ in 0..self.managers().len().max(1) {
+            let mut sender = match self.sender().await {
+                Ok(sender) => sender,
+                Err(words) => return Err(Refusal::unavailable(words)),
+            };
+            let request = Request::builder()
+                .method(method.clone())
+                .uri(format!("https://{ANY_MANAGER}{path}"))
+                .body(full(body.clone()))
+                .map_err(|e| Refusal::bad_request(format!("make the request {path}: {e}")))?;
+            match sender.send_request(request).await {
+                Ok(response) => return Ok(response),
+                Err(error) => last = error.to_string(),
+            }
+            *self.inner.connection.lock().await = None;
+        }
+        Err(Refusal::unavailable(format!("ask a manager ({path}): {last}")))
+    }
+
+    /// The standing connection, or a new one to the first manager that answers.
+    async fn sender(&self) -> Result<SendRequest<Body>, String> {
+        let mut slot = self.inner.connection.lock().await;
+        let before = slot.as_ref().map(|(address, _)| *address);
+        if let Some((_, sender)) = slot.as_ref().filter(|(_, sender)| !sender.is_closed()) {
+            return Ok(sender.clone());
+        }
+        let mut tried = Vec::new();
+        let managers = self.managers();
+        // The one that just failed comes last.
+        let (again, fresh): (Vec<_>, Vec<_>) =
+            managers.into_iter().partition(|m| Some(m.address) == before);
+        for manager in fresh.into_iter().chain(again) {
+            match connect(&self.inner.tls, manager.address).await {
+                Ok(sender) => {
+                    *slot = Some((manager.address, sender.clone()));
+                    return Ok(sender);
+                }
+                Err(error) => tried.push(format!("{}: {error}", manager.address)),
+            }
+        }
+        *slot = None;
+        Err(format!("no manager answers ({})", tried.join("; ")))
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Vec<ManagerAddress>> {
+        self.inner.managers.lock().expect("no holder of the lock panics")
+    }
+}
+
+/// An HTTP/2 connection to one manager, driven until it closes.
+async fn connect(tls: &Tls, address: SocketAddr) -> std::io::Result<SendRequest<Body>> {
+    let stream = tls.connect(address, ANY_MANAGER, ALPN_H2).await?;
+    handshake(stream).await
+}
+
+/// HTTP/2 on a stream that is connected already.
+///
+/// # Errors
+/// When the other end does not speak HTTP/2.
+pub async fn handshake<S>(stream: S) -> std::io::Result<SendRequest<Body>>
+where
+    S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Send + Unpin + 'static,
+{
+    let (sender, connection) = http2::Builder::new(TokioExecutor::new())
+        .timer(hyper_util::rt::TokioTimer::new())
+        .keep_alive_interval(Some(std::time::Duration::from_secs(1)))
+        .keep_alive_timeout(std::time::Duration::from_secs(3))
+        .keep_alive_while_idle(true)
+        .handshake(TokioIo::new(stream))
+        .await
+        .map_err(std::io::Error::other)?;
+    // Ends by itself: when the last sender is dropped, or when a keep-alive goes unanswered.
+    tokio::spawn(async move {
+        if let Err(error) = connection.await {
+            tracing::debug!(%error, "a connection to a manager ended");
+        }
+    });
+    Ok(sender)
+}

@@ -1,0 +1,226 @@
+//! A manager's end of the manager port: raft streams for other managers, and requests of nodes. What a
+//! caller may do follows from its certificate and from its record in the store, never from what it says.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use futures::StreamExt;
+use http::{Method, Request, Response};
+use http_body_util::{BodyExt, StreamBody};
+use hyper::body::{Frame, Incoming};
+use pontoon_store::{Member, Read, Store};
+use serde::{Deserialize, Serialize};
+use tokio::net::TcpStream;
+use tokio::sync::Semaphore;
+use tokio_rustls::server::TlsStream;
+use tokio_util::sync::CancellationToken;
+
+use super::{Body, Refusal, json, read_json};
+use crate::assignment::dispatch::{Source, managers};
+use crate::cluster::{NodeRecord, Records};
+use crate::config::MANAGER_PORT;
+use crate::identity::Role;
+use crate::identity::certificate::Peer;
+use crate::join::{JoinRequest, admit, sign};
+use crate::listen;
+use crate::report::{self, WireReport};
+use crate::tls::{ALPN_H2, ALPN_STORE};
+
+/// Joining nodes served at a time: each costs signatures and writes, and anybody may ask.
+const JOINS_MAX: usize = 16;
+
+/// What a manager answers nodes with.
+pub struct ManagerService {
+    pub store: Store,
+    pub records: Records,
+    pub source: Source,
+    pub reports: report::Sink,
+    pub authority_pem: String,
+    pub stop: CancellationToken,
+    joins: Semaphore,
+}
+
+/// A node asks for a new certificate.
+#[derive(Serialize, Deserialize)]
+pub struct RenewRequest {
+    pub request_pem: String,
+}
+
+/// A node's new certificate, with the role that its record gives it.
+#[derive(Serialize, Deserialize)]
+pub struct RenewAnswer {
+    pub certificate_pem: String,
+    pub role: Role,
+}
+
+impl ManagerService {
+    /// A service on these parts of a manager.
+    #[must_use]
+    pub fn new(
+        store: Store,
+        source: Source,
+        reports: report::Sink,
+        authority_pem: String,
+        stop: CancellationToken,
+    ) -> Arc<Self> {
+        let records = Records::new(store.clone());
+        let joins = Semaphore::new(JOINS_MAX);
+        Arc::new(Self { store, records, source, reports, authority_pem, stop, joins })
+    }
+
+    /// Serves one connection as its protocol name says.
+    pub async fn serve(self: Arc<Self>, stream: TlsStream<TcpStream>, peer: Option<Peer>) {
+        match stream.get_ref().1.alpn_protocol() {
+            Some(ALPN_STORE) => self.serve_store(stream, peer).await,
+            Some(ALPN_H2) => {
+                let peer = Arc::new(peer);
+                listen::http(stream, move |request| self.clone().answer(request, peer.clone()))
+                    .await;
+            }
+            _ => tracing::debug!("a connection to the manager port named no protocol"),
+        }
+    }
+
+    async fn serve_store(&self, stream: TlsStream<TcpStream>, peer: Option<Peer>) {
+        let Some(peer) = peer.filter(|peer| peer.role == Some(Role::Manager)) else {
+            return tracing::warn!("a raft stream without a manager's certificate was refused");
+        };
+        if self.is_manager(&peer).await {
+            self.store.serve(Box::new(stream)).await;
+        } else {
+            tracing::warn!(
+                node = peer.name,
+                "a raft stream of a node that is no manager any more was refused"
+            );
+        }
+    }
+
+    /// Whether a manager's certificate still counts. A manager that is behind, or new itself, may not have
+    /// heard of the other yet, and catches up only through such streams: then the certificate alone decides.
+    async fn is_manager(&self, peer: &Peer) -> bool {
+        match self.records.node(&peer.name, Read::Local).await {
+            Ok(Some(record)) => record.role == Role::Manager,
+            Ok(None) => !self.records.is_gone(&peer.name).await.unwrap_or(false),
+            Err(_) => true,
+        }
+    }
+
+    async fn answer(
+        self: Arc<Self>,
+        request: Request<Incoming>,
+        peer: Arc<Option<Peer>>,
+    ) -> Response<Body> {
+        let answered = self.route(request, peer.as_ref().as_ref()).await;
+        answered.unwrap_or_else(Refusal::into_response)
+    }
+
+    async fn route(
+        &self,
+        request: Request<Incoming>,
+        peer: Option<&Peer>,
+    ) -> Result<Response<Body>, Refusal> {
+        let (parts, body) = request.into_parts();
+        match (&parts.method, parts.uri.path()) {
+            (&Method::GET, "/v1/ca") => return Ok(json(&self.authority_pem)),
+            (&Method::POST, "/v1/join") => return self.join(read_json(body).await?).await,
+            _ => {}
+        }
+        let node = self.admitted(peer).await?;
+        match (&parts.method, parts.uri.path()) {
+            (&Method::GET, "/v1/managers") => {
+                Ok(json(&managers(&self.records.nodes(Read::Local).await?)))
+            }
+            (&Method::GET, "/v1/assignments") => Ok(self.assignments(&node)),
+            (&Method::POST, "/v1/report") => {
+                let reports: Vec<WireReport> = read_json(body).await?;
+                self.reports.take(&node.name, reports).await?;
+                Ok(json(&()))
+            }
+            (&Method::POST, "/v1/renew") => self.renew(&node, read_json(body).await?).await,
+            (&Method::POST, "/v1/member") => self.add_member(&node).await,
+            (&Method::DELETE, "/v1/member") => self.remove_member(&node).await,
+            (&Method::DELETE, "/v1/node") => self.leave(&node).await,
+            (method, path) => {
+                Err(Refusal::not_found(format!("{method} {path}: there is no such request")))
+            }
+        }
+    }
+
+    /// The record of the node that a verified certificate names. A certificate outlives its node's
+    /// removal; the record does not.
+    async fn admitted(&self, peer: Option<&Peer>) -> Result<NodeRecord, Refusal> {
+        let peer = peer.filter(|peer| peer.role.is_some()).ok_or_else(|| {
+            Refusal::forbidden("this needs a node's certificate; `pontoon join` gets one")
+        })?;
+        let record = match self.records.node(&peer.name, Read::Local).await? {
+            Some(record) => Some(record),
+            // This manager may not have heard yet of a node that joined a moment ago.
+            None => self.records.node(&peer.name, Read::Linearizable).await?,
+        };
+        record.ok_or_else(|| {
+            Refusal::forbidden(format!(
+                "node {} was removed from the cluster; run `pontoon leave --force` on it, then join again",
+                peer.name
+            ))
+        })
+    }
+
+    async fn join(&self, request: JoinRequest) -> Result<Response<Body>, Refusal> {
+        let _permit = self.joins.try_acquire().map_err(|_| {
+            Refusal::unavailable("too many nodes join at once; try again in a moment")
+        })?;
+        let name = request.name.clone();
+        let answer = admit(&self.records, request).await?;
+        tracing::info!(node = name, role = %answer.role, "a node has joined");
+        Ok(json(&answer))
+    }
+
+    fn assignments(&self, node: &NodeRecord) -> Response<Body> {
+        let lines = self.source.lines(&node.name, self.stop.child_token());
+        let stream = futures::stream::unfold(lines, |mut lines| async move {
+            let line = lines.recv().await?;
+            let mut bytes = serde_json::to_vec(&line).expect("a line becomes JSON");
+            bytes.push(b'\n');
+            Some((Ok(Frame::data(Bytes::from(bytes))), lines))
+        });
+        Response::new(BodyExt::boxed_unsync(StreamBody::new(stream.boxed())))
+    }
+
+    async fn renew(
+        &self,
+        node: &NodeRecord,
+        request: RenewRequest,
+    ) -> Result<Response<Body>, Refusal> {
+        let cluster = self.records.cluster().await?;
+        let certificate_pem =
+            sign(&cluster, &node.name, node.role, node.address, &request.request_pem)?;
+        Ok(json(&RenewAnswer { certificate_pem, role: node.role }))
+    }
+
+    async fn add_member(&self, node: &NodeRecord) -> Result<Response<Body>, Refusal> {
+        if node.role != Role::Manager {
+            return Err(Refusal::forbidden(format!(
+                "{0} is a worker; `pontoon node promote {0}` makes it a manager",
+                node.name
+            )));
+        }
+        let address = std::net::SocketAddr::new(node.address, MANAGER_PORT);
+        let member = Member { id: node.member, name: node.name.clone(), address };
+        self.store.add_member(member).await.map_err(|e| Refusal::internal(&e))?;
+        Ok(json(&()))
+    }
+
+    async fn remove_member(&self, node: &NodeRecord) -> Result<Response<Body>, Refusal> {
+        self.store
+            .remove_member(node.member)
+            .await
+            .map_err(|e| Refusal::conflict(super::chain(&e)))?;
+        Ok(json(&()))
+    }
+
+    async fn leave(&self, node: &NodeRecord) -> Result<Response<Body>, Refusal> {
+        crate::node_removal::remove(&self.store, &self.reports.objects, node).await?;
+        tracing::info!(node = node.name, "a node has left");
+        Ok(json(&()))
+    }
+}

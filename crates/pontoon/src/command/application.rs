@@ -1,0 +1,93 @@
+//! `pontoon run`: an application in one line.
+
+use anyhow::Context;
+use serde_json::{Value, json};
+
+use crate::cli::{Output, Run};
+use crate::client::{Client, encode};
+use crate::output;
+
+/// Makes a Deployment, and a Service when there is a port.
+///
+/// # Errors
+/// When the server refuses one of them; what it took stays, and the message says so.
+pub async fn run(client: &Client, output: Output, options: Run) -> anyhow::Result<()> {
+    let port = options.port.as_deref().map(parse_port).transpose()?;
+    let namespace = encode(&options.namespace);
+    let deployment = client
+        .post(
+            &format!("/apis/apps/v1/namespaces/{namespace}/deployments"),
+            &deployment(&options, port),
+        )
+        .await?;
+    let mut made = json!({ "deployment": deployment });
+    let mut words = format!("deployment {} with {} replicas", options.name, options.replicas);
+    if let Some((port, target)) = port {
+        let service = service(&options, port, target);
+        made["service"] = client
+            .post(&format!("/api/v1/namespaces/{namespace}/services"), &service)
+            .await
+            .with_context(|| {
+                format!("the deployment {} is made, its service is not", options.name)
+            })?;
+        words.push_str(&format!(", service {}:{port}", options.name));
+        if let Some(node_port) = made["service"]["spec"]["ports"][0]["nodePort"].as_u64() {
+            words.push_str(&format!(" (port {node_port} on every node)"));
+        }
+    }
+    output::say(output, &made, &format!("made {words}"))
+}
+
+fn parse_port(text: &str) -> anyhow::Result<(u16, u16)> {
+    let (port, target) = text.split_once(':').unwrap_or((text, text));
+    let number = |text: &str| text.parse::<u16>().with_context(|| format!("{text:?} is no port"));
+    Ok((number(port)?, number(target)?))
+}
+
+fn deployment(options: &Run, port: Option<(u16, u16)>) -> Value {
+    let labels = json!({ "app": options.name });
+    let env: Vec<Value> = std::iter::empty()
+        .chain(options.env.iter().map(|(name, value)| json!({ "name": name, "value": value })))
+        .chain([
+            field("POD_NAME", "metadata.name"),
+            field("POD_IP", "status.podIP"),
+            field("NODE_NAME", "spec.nodeName"),
+        ])
+        .collect();
+    let mut container = json!({ "name": options.name, "image": options.image, "env": env });
+    if !options.args.is_empty() {
+        container["args"] = json!(options.args);
+    }
+    if let Some((_, target)) = port {
+        container["ports"] = json!([{ "containerPort": target }]);
+        container["readinessProbe"] =
+            json!({ "tcpSocket": { "port": target }, "periodSeconds": 1 });
+    }
+    json!({
+        "apiVersion": "apps/v1",
+        "kind": "Deployment",
+        "metadata": { "name": options.name, "labels": labels },
+        "spec": {
+            "replicas": options.replicas,
+            "selector": { "matchLabels": labels },
+            "template": { "metadata": { "labels": labels }, "spec": { "containers": [container] } },
+        },
+    })
+}
+
+fn field(name: &str, path: &str) -> Value {
+    json!({ "name": name, "valueFrom": { "fieldRef": { "fieldPath": path } } })
+}
+
+fn service(options: &Run, port: u16, target: u16) -> Value {
+    json!({
+        "apiVersion": "v1",
+        "kind": "Service",
+        "metadata": { "name": options.name, "labels": { "app": options.name } },
+        "spec": {
+            "type": if options.node_port { "NodePort" } else { "ClusterIP" },
+            "selector": { "app": options.name },
+            "ports": [{ "port": port, "targetPort": target }],
+        },
+    })
+}

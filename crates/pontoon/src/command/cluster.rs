@@ -1,0 +1,165 @@
+//! Commands on membership: init, join, leave, tokens, members, status, kubeconfig.
+
+use std::io::Write;
+use std::net::IpAddr;
+
+use anyhow::Context;
+use pontoon_node::config::{MANAGER_PORT, parse_address};
+use serde_json::{Value, json};
+
+use crate::cli::{self, Output, RoleName};
+use crate::client::Client;
+use crate::output::{self, Table, text};
+
+/// `pontoon init`.
+///
+/// # Errors
+/// When this node is a member already, or cannot become a manager.
+pub async fn init(client: &Client, output: Output, options: &cli::Init) -> anyhow::Result<()> {
+    let body = json!({
+        "advertiseAddr": options.advertise_addr,
+        "clusterCidr": options.cluster_cidr,
+        "serviceCidr": options.service_cidr,
+    });
+    let made = client.post("/pontoon/v1/init", &body).await?;
+    let words = format!(
+        "This node ({node}) is the first manager of a new cluster.\n\n\
+         Another server joins as a worker with\n\n    pontoon up --join {worker}@{address}\n\n\
+         and as a manager with the token that `pontoon join-token manager` prints.\n\
+         For kubectl: pontoon kubeconfig > ~/.kube/config",
+        node = text(&made["node"]),
+        worker = text(&made["workerToken"]),
+        address = text(&made["address"]),
+    );
+    output::say(output, &made, &words)
+}
+
+/// `pontoon join`.
+///
+/// # Errors
+/// What the manager, or the token, has against it.
+pub async fn join(client: &Client, output: Output, options: &cli::Join) -> anyhow::Result<()> {
+    let manager = match parse_address(&options.manager, MANAGER_PORT) {
+        Some(address) => address,
+        None => look_up(&options.manager).await?,
+    };
+    let body = json!({
+        "token": options.token,
+        "manager": manager,
+        "advertiseAddr": options.advertise_addr,
+    });
+    let joined = client.post("/pontoon/v1/join", &body).await?;
+    let (node, role) = (text(&joined["node"]), text(&joined["role"]));
+    output::say(output, &joined, &format!("This node ({node}) is a {role} of the cluster."))
+}
+
+async fn look_up(text: &str) -> anyhow::Result<std::net::SocketAddr> {
+    let (host, port) = match text.rsplit_once(':') {
+        Some((host, port)) => (host, port.parse().with_context(|| format!("{port:?} is no port"))?),
+        None => (text, MANAGER_PORT),
+    };
+    let found: Vec<IpAddr> = pontoon_node::resolve::addresses(host)
+        .await
+        .with_context(|| format!("look up the manager {host}; an address works, too"))?;
+    let first = found.first().with_context(|| format!("{host} has no address"))?;
+    Ok(std::net::SocketAddr::new(*first, port))
+}
+
+/// `pontoon leave`.
+///
+/// # Errors
+/// When the cluster cannot spare this node, unless forced.
+pub async fn leave(client: &Client, output: Output, options: &cli::Leave) -> anyhow::Result<()> {
+    let left = client.post("/pontoon/v1/leave", &json!({ "force": options.force })).await?;
+    output::say(
+        output,
+        &left,
+        "This node has left its cluster; nothing of it remains on this machine but its images.",
+    )
+}
+
+/// `pontoon join-token`.
+///
+/// # Errors
+/// When this node is no manager.
+pub async fn join_token(
+    client: &Client,
+    output: Output,
+    options: &cli::JoinToken,
+) -> anyhow::Result<()> {
+    let role = match options.role {
+        RoleName::Worker => "worker",
+        RoleName::Manager => "manager",
+    };
+    let body = json!({ "role": role, "rotate": options.rotate });
+    let answer = client.post("/pontoon/v1/join-token", &body).await?;
+    let (token, address) = (text(&answer["token"]), text(&answer["address"]));
+    let words = if options.quiet {
+        token
+    } else {
+        format!(
+            "A server joins as a {role} with\n\n    pontoon up --join {token}@{address}\n\nor, where `pontoon daemon` runs already,\n\n    pontoon join --token {token} {address}"
+        )
+    };
+    output::say(output, &answer, &words)
+}
+
+/// `pontoon members`.
+///
+/// # Errors
+/// When this node is in no cluster.
+pub async fn members(client: &Client, output: Output) -> anyhow::Result<()> {
+    let members = client.get("/pontoon/v1/members").await?;
+    output::print(output, &members, |members| {
+        let mut table = Table::new(&["NAME", "ADDRESS", "STATUS", "ROLE", "VERSION"], 0);
+        for member in members["members"].as_array().into_iter().flatten() {
+            let cells = ["name", "address", "status", "role", "version"];
+            table.row(cells.iter().map(|cell| text(&member[*cell])).collect());
+        }
+        table
+    })
+}
+
+/// `pontoon status`.
+///
+/// # Errors
+/// When no daemon answers.
+pub async fn status(client: &Client, output: Output) -> anyhow::Result<()> {
+    let status = client.get("/pontoon/v1/status").await?;
+    if output == Output::Json || output == Output::Yaml {
+        return output::document(output, &status);
+    }
+    let mut out = std::io::stdout().lock();
+    for (label, key) in [
+        ("Node", "node"),
+        ("Version", "version"),
+        ("Cluster", "cluster"),
+        ("Role", "role"),
+        ("Address", "address"),
+        ("Leader", "leader"),
+        ("Revision", "revision"),
+        ("Managers", "managers"),
+        ("Problem", "problem"),
+    ] {
+        match &status[key] {
+            Value::Null if key == "cluster" => writeln!(
+                out,
+                "{label:<10}none; `pontoon init` makes one, `pontoon join` joins one"
+            )?,
+            Value::Null => {}
+            value => writeln!(out, "{label:<10}{}", text(value))?,
+        }
+    }
+    Ok(())
+}
+
+/// `pontoon kubeconfig`.
+///
+/// # Errors
+/// When this node is no manager.
+pub async fn kubeconfig(client: &Client) -> anyhow::Result<()> {
+    let answer = client.get("/pontoon/v1/kubeconfig").await?;
+    let config = answer["kubeconfig"].as_str().context("read the daemon's answer")?;
+    std::io::stdout().lock().write_all(config.as_bytes())?;
+    Ok(())
+}

@@ -1,0 +1,127 @@
+//! `pontoon daemon` and `pontoon up`.
+
+use std::future::Future;
+use std::io::{IsTerminal, Write};
+
+use anyhow::{Context, bail};
+use pontoon_node::config::Config;
+use pontoon_node::daemon::Daemon;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+use tracing_subscriber::EnvFilter;
+
+use super::cluster;
+use crate::cli::{self, Global, Output};
+use crate::client::Client;
+
+/// Runs the daemon until it is told to end; `then` runs beside it once it listens.
+///
+/// # Errors
+/// When the daemon cannot start, or `then` fails.
+pub async fn run(
+    global: &Global,
+    options: cli::Daemon,
+    then: Option<futures::future::BoxFuture<'static, anyhow::Result<()>>>,
+) -> anyhow::Result<()> {
+    log_to_stderr();
+    let config = Config {
+        data_dir: global.data_dir.clone(),
+        run_dir: global.run_dir.clone(),
+        node_name: options.node_name.map_or_else(host_name, Ok)?,
+        cgroup_parent: options.cgroup_parent,
+        insecure_registries: options.insecure_registry,
+        labels: options.label,
+    };
+    let stop = CancellationToken::new();
+    let mut signals = tokio::task::JoinSet::new();
+    signals.spawn(stop_on_signal(stop.clone())?);
+    let daemon = Daemon::start(config, stop.clone()).await.context("start the daemon")?;
+    if let Some(then) = then
+        && let Err(error) = then.await
+    {
+        stop.cancel();
+        daemon.ended().await.ok();
+        return Err(error);
+    }
+    daemon.ended().await.context("run the daemon")?;
+    Ok(())
+}
+
+/// Daemon with `init` or `join` in one. A node that is a member already just goes on.
+///
+/// # Errors
+/// When the daemon cannot start, or the cluster will not have it.
+pub async fn up(global: &Global, options: cli::Up) -> anyhow::Result<()> {
+    let client = Client::new(&global.run_dir);
+    let membership = match &options.join {
+        None => None,
+        Some(text) => {
+            let Some((token, manager)) = text.split_once('@') else {
+                bail!("--join wants TOKEN@HOST, as in --join PNTN-1-…@192.0.2.1:2377");
+            };
+            Some(cli::Join {
+                token: token.to_owned(),
+                manager: manager.to_owned(),
+                advertise_addr: options.advertise_addr,
+            })
+        }
+    };
+    let advertise_addr = options.advertise_addr;
+    let then = async move {
+        let status = client.get("/pontoon/v1/status").await?;
+        if status["cluster"].is_string() {
+            return Ok(());
+        }
+        match membership {
+            Some(join) => cluster::join(&client, Output::Table, &join).await,
+            None => {
+                let init = cli::Init {
+                    advertise_addr,
+                    cluster_cidr: "10.244.0.0/16".to_owned(),
+                    service_cidr: "10.96.0.0/16".to_owned(),
+                };
+                cluster::init(&client, Output::Table, &init).await
+            }
+        }
+    };
+    run(global, options.daemon, Some(Box::pin(then))).await
+}
+
+fn host_name() -> anyhow::Result<String> {
+    let name = rustix::system::uname().nodename().to_string_lossy().to_ascii_lowercase();
+    let label = name.split('.').next().unwrap_or_default().to_owned();
+    if label.is_empty() {
+        bail!("this machine has no host name; give the node one with --node-name");
+    }
+    Ok(label)
+}
+
+fn stop_on_signal(stop: CancellationToken) -> anyhow::Result<impl Future<Output = ()>> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    Ok(async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+            () = stop.cancelled() => {}
+        }
+        stop.cancel();
+    })
+}
+
+/// Logs for people on a terminal, JSON for programs elsewhere. `PONTOON_LOG` chooses what, as in
+/// `PONTOON_LOG=debug` or `PONTOON_LOG=info,pontoon_store=trace`.
+fn log_to_stderr() {
+    let filter = EnvFilter::try_from_env("PONTOON_LOG")
+        .unwrap_or_else(|_| EnvFilter::new("info,openraft=warn"));
+    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let set = if std::io::stderr().is_terminal() {
+        builder.try_init()
+    } else {
+        builder.json().flatten_event(true).try_init()
+    };
+    if let Err(error) = set {
+        // Only a second daemon in one process comes here; its lines go where the first one's go.
+        drop(writeln!(std::io::stderr(), "log: {error}"));
+    }
+}

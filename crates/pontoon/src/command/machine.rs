@@ -1,0 +1,153 @@
+//! `pontoon machine`: local machines, each running `pontoon daemon`.
+
+use std::io::Write;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::Context;
+use pontoon_machine::{Machine, Machines, Program};
+use serde_json::{Value, json};
+
+use crate::cli::{self, Global};
+use crate::client::Client;
+use crate::output::{self, Table, text};
+
+/// Runs a command on local machines.
+///
+/// # Errors
+/// When a machine cannot do what is asked.
+pub async fn run(global: &Global, command: cli::Machine) -> anyhow::Result<ExitCode> {
+    let machines = open(global)?;
+    let output = global.output;
+    match command {
+        cli::Machine::Create { names } => {
+            for name in names {
+                machines.create(&name).await?;
+                let machine = start(&machines, &name).await?;
+                let words = format!(
+                    "{name} runs at {}; `pontoon machine ssh {name} -- pontoon init` makes a cluster there",
+                    machine.address.addr()
+                );
+                output::say(output, &describe(&machine), &words)?;
+            }
+        }
+        cli::Machine::Ls => {
+            let list: Vec<Value> = machines.list()?.iter().map(describe).collect();
+            output::print(output, &json!({ "machines": list }), table)?;
+        }
+        cli::Machine::Ssh { name, command } => return ssh(&machines, &name, command),
+        cli::Machine::Stop { names } => {
+            for name in names {
+                output::say(
+                    output,
+                    &describe(&machines.stop(&name).await?),
+                    &format!("{name} is stopped"),
+                )?;
+            }
+        }
+        cli::Machine::Start { names } => {
+            for name in names {
+                let machine = start(&machines, &name).await?;
+                output::say(output, &describe(&machine), &format!("{name} runs"))?;
+            }
+        }
+        cli::Machine::Kill { names } => {
+            for name in names {
+                output::say(
+                    output,
+                    &describe(&machines.kill(&name).await?),
+                    &format!("{name} is off"),
+                )?;
+            }
+        }
+        cli::Machine::Rm { names } => {
+            for name in names {
+                machines.remove(&name).await?;
+                output::say(
+                    output,
+                    &json!({ "name": name, "removed": true }),
+                    &format!("{name} is removed"),
+                )?;
+            }
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The machines of this data directory.
+///
+/// # Errors
+/// When this process is not root.
+pub fn open(global: &Global) -> anyhow::Result<Machines> {
+    Ok(Machines::open(&global.data_dir.join("machines"))?)
+}
+
+/// Starts a machine and waits until its daemon listens.
+///
+/// # Errors
+/// When it does not come up.
+pub async fn start(machines: &Machines, name: &str) -> anyhow::Result<Machine> {
+    let machine = machines.start(name, &program()?).await?;
+    let client = Client::new(&machine.run_dir());
+    let mut tick = tokio::time::interval(std::time::Duration::from_millis(20));
+    for _ in 0..1500 {
+        tick.tick().await;
+        if client.is_up().await {
+            return Ok(machine);
+        }
+    }
+    let log = std::fs::read_to_string(machine.log_file()).unwrap_or_default();
+    let last = log.lines().rev().take(5).collect::<Vec<_>>().join("\n");
+    anyhow::bail!(
+        "the daemon of machine {name} does not listen after 30 s; the end of {}:\n{last}",
+        machine.log_file().display()
+    )
+}
+
+/// What a machine runs: this file, as a daemon.
+fn program() -> anyhow::Result<Program> {
+    let path = std::env::current_exe().context("find this program's own file")?;
+    let args = ["daemon", "--node-name", "{name}", "--cgroup-parent", "{cgroup}"];
+    Ok(Program { path, args: args.map(str::to_owned).to_vec() })
+}
+
+fn ssh(machines: &Machines, name: &str, words: Vec<String>) -> anyhow::Result<ExitCode> {
+    let shell = || vec![std::env::var("SHELL").unwrap_or_else(|_| "/bin/sh".to_owned())];
+    let mut words = if words.is_empty() { shell() } else { words };
+    // Inside, `pontoon` is this file, wherever it lies.
+    if words[0] == "pontoon" {
+        words[0] = exe()?.to_string_lossy().into_owned();
+    }
+    let status = machines.command(name, &words)?.status().context("enter the machine")?;
+    Ok(ExitCode::from(u8::try_from(status.code().unwrap_or(1)).unwrap_or(1)))
+}
+
+fn exe() -> anyhow::Result<PathBuf> {
+    std::env::current_exe().context("find this program's own file")
+}
+
+fn describe(machine: &Machine) -> Value {
+    json!({
+        "name": machine.name,
+        "state": machine.state(),
+        "address": machine.address.addr(),
+        "pid": machine.init_pid(),
+        "dataDir": machine.data_dir(),
+        "runDir": machine.run_dir(),
+        "log": machine.log_file(),
+    })
+}
+
+fn table(list: &Value) -> Table {
+    let mut table = Table::new(&["NAME", "STATE", "ADDRESS", "PID", "DATA-DIR", "LOG"], 2);
+    for machine in list["machines"].as_array().into_iter().flatten() {
+        let cells = ["name", "state", "address", "pid", "dataDir", "log"];
+        table.row(cells.iter().map(|cell| text(&machine[*cell])).collect());
+    }
+    table
+}
+
+/// A line of progress on standard error.
+pub fn progress(line: &str) {
+    drop(writeln!(std::io::stderr().lock(), "{line}"));
+}

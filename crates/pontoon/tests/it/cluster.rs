@@ -1,0 +1,5 @@
+//! Clusters of real daemons on local machines.
+
+mod failure;
+mod joining;
+mod traffic;

@@ -1,0 +1,78 @@
+//! Joining and leaving, and everything that can be wrong with a token.
+
+use crate::world::{machines, text, wait};
+
+#[test]
+fn a_node_joins_only_with_the_right_token_and_name() {
+    let Some(world) = machines(&["a", "b", "other"]) else { return };
+    let refused = world.on("b", &["join-token", "worker"]).expect_error();
+    assert!(refused.contains("pontoon init"), "{refused}");
+    world.on("a", &["init"]).expect_ok();
+    world.on("other", &["init"]).expect_ok();
+    let token = world.json("a", &["join-token", "worker"]);
+    let (token, address) = (text(&token["token"]), text(&token["address"]));
+    let foreign = text(&world.json("other", &["join-token", "worker"])["token"]);
+    let wrong = format!("{}{}", &token[..token.len() - 25], "0".repeat(25));
+    for (token, why) in [
+        (token[..token.len() - 3].to_owned(), "cut off"),
+        ("hello".to_owned(), "must begin with"),
+        (wrong, "not valid"),
+        (foreign, "another cluster"),
+    ] {
+        let refused = world.on("b", &["join", "--token", &token, &address]).expect_error();
+        assert!(refused.contains(why), "{why}: {refused}");
+        let status = world.json("b", &["status"]);
+        assert!(status["cluster"].is_null(), "half joined after {why}: {status}");
+    }
+    let unreachable = world.on("b", &["join", "--token", &token, "127.0.0.1:1"]).expect_error();
+    assert!(unreachable.contains("no manager answers"), "{unreachable}");
+    world.on("a", &["join-token", "worker", "--rotate"]).expect_ok();
+    let old = world.on("b", &["join", "--token", &token, &address]).expect_error();
+    assert!(old.contains("rotated"), "{old}");
+    world.join("b", "a", "worker").expect_ok();
+    world.wait_for_nodes("a", 2);
+    let again = world.join("b", "a", "worker").expect_error();
+    assert!(again.contains("already"), "{again}");
+    let on_worker = world.on("b", &["ps"]).expect_error();
+    assert!(on_worker.contains("run from a manager"), "{on_worker}");
+    let members = world.json("b", &["members"]);
+    assert_eq!(members["members"].as_array().unwrap().len(), 2, "{members}");
+}
+
+#[test]
+fn nothing_is_left_of_a_node_that_leaves() {
+    let Some(world) = machines(&["a", "b"]) else { return };
+    let look = |machine: &str| {
+        let links = world.inside(machine, &["ip", "-o", "link"]).out;
+        let mounts = world.inside(machine, &["cat", "/proc/mounts"]).out;
+        let processes = world.inside(machine, &["ps", "-e", "-o", "args="]).out;
+        let links: Vec<String> =
+            links.lines().filter_map(|l| Some(l.split(':').nth(1)?.trim().to_owned())).collect();
+        let processes =
+            processes.lines().filter(|p| p.contains("shim") || p.contains("pontoon hello")).count();
+        (links, mounts.lines().count(), processes)
+    };
+    let clean = look("b");
+    world.on("a", &["init"]).expect_ok();
+    world.join("b", "a", "worker").expect_ok();
+    world.wait_for_nodes("a", 2);
+    world.on("a", &["run", "hello", "--replicas", "4", "--port", "80:8080"]).expect_ok();
+    world.wait_for_pods("a", "hello", 4);
+    assert_ne!(look("b"), clean, "a node with pods has devices");
+    world.on("b", &["leave"]).expect_ok();
+    assert_eq!(look("b"), clean);
+    let status = world.json("b", &["status"]);
+    assert!(status["cluster"].is_null(), "{status}");
+    wait("the pods run on the node that is left", || {
+        let pods = world.ready_pods("a", "hello");
+        (pods.len() == 4 && pods.iter().all(|(_, node)| node == "a")).then_some(())
+    });
+    let nodes = world.json("a", &["node", "ls"]);
+    assert_eq!(nodes["nodes"].as_array().unwrap().len(), 1, "{nodes}");
+    let last = world.on("a", &["leave"]).expect_error();
+    assert!(last.contains("last manager"), "{last}");
+    world.on("a", &["leave", "--force"]).expect_ok();
+    assert_eq!(look("a").2, 0);
+    let tables = world.inside("a", &["nft", "list", "tables"]);
+    assert!(!tables.out.contains("pontoon"), "{}", tables.out);
+}

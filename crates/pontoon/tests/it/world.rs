@@ -1,0 +1,275 @@
+//! Local machines for a test, driven by the program's own command line, and gone when the test ends.
+
+use std::fmt::Debug;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+/// Clusters take the whole of a small computer: one test at a time has them.
+static TURN: Mutex<()> = Mutex::new(());
+
+/// The longest that anything may take on a loaded computer before a test gives up on it.
+pub const PATIENCE: Duration = Duration::from_secs(90);
+
+/// Machines below one directory.
+pub struct World {
+    dir: PathBuf,
+    names: Vec<String>,
+    _turn: MutexGuard<'static, ()>,
+}
+
+/// What a command did.
+#[derive(Debug)]
+pub struct Done {
+    pub ok: bool,
+    pub out: String,
+    pub err: String,
+}
+
+/// The program under test.
+pub fn program() -> &'static Path {
+    Path::new(env!("CARGO_BIN_EXE_pontoon"))
+}
+
+/// A world with these machines, or `None`, with a word why, where the tests may not make any.
+pub fn machines(names: &[&str]) -> Option<World> {
+    if !rustix::process::geteuid().is_root() {
+        println!("skipped: local machines need root");
+        return None;
+    }
+    let turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
+    let dir = tempfile::Builder::new().prefix("pontoon-it-").tempdir_in("/tmp").unwrap().keep();
+    let world = World { dir, names: names.iter().map(|n| (*n).to_owned()).collect(), _turn: turn };
+    let mut words = vec!["machine", "create"];
+    words.extend(names);
+    world.host(&words).expect_ok();
+    Some(world)
+}
+
+/// A cluster of managers with these names, all of them ready.
+pub fn cluster(names: &[&str]) -> Option<World> {
+    let world = machines(names)?;
+    world.on(names[0], &["init"]).expect_ok();
+    for name in &names[1..] {
+        world.join(name, names[0], "manager").expect_ok();
+    }
+    world.wait_for_nodes(names[0], names.len());
+    Some(world)
+}
+
+impl World {
+    /// Runs the program on the host that holds the machines.
+    pub fn host(&self, words: &[&str]) -> Done {
+        let mut command = Command::new(program());
+        command.arg("--data-dir").arg(&self.dir).args(words);
+        run(command)
+    }
+
+    /// Runs the program against a machine's daemon.
+    pub fn on(&self, machine: &str, words: &[&str]) -> Done {
+        let mut command = Command::new(program());
+        command.arg("--run-dir").arg(self.run_dir(machine)).args(words);
+        run(command)
+    }
+
+    /// Runs a command inside a machine.
+    pub fn inside(&self, machine: &str, words: &[&str]) -> Done {
+        let mut all = vec!["machine", "ssh", machine, "--"];
+        all.extend(words);
+        self.host(&all)
+    }
+
+    /// The program's answer as JSON.
+    pub fn json(&self, machine: &str, words: &[&str]) -> Value {
+        let mut all = words.to_vec();
+        all.extend(["--output", "json"]);
+        let done = self.on(machine, &all).expect_ok();
+        serde_json::from_str(&done.out).unwrap_or_else(|e| panic!("{words:?}: {e}: {}", done.out))
+    }
+
+    /// kubectl with the rights of an administrator, at one manager.
+    pub fn kubectl(&self, machine: &str, words: &[&str]) -> Done {
+        let mut command = Command::new("kubectl");
+        command
+            .arg("--kubeconfig")
+            .arg(self.data_dir(machine).join("admin.kubeconfig"))
+            .args(words);
+        // kubectl keeps what it discovers; here that belongs to this world.
+        command.arg("--cache-dir").arg(self.dir.join("kubectl"));
+        run(command)
+    }
+
+    /// What kubectl prints with `-o json`.
+    pub fn objects(&self, machine: &str, words: &[&str]) -> Value {
+        let mut all = vec!["get", "-o", "json"];
+        all.extend(words);
+        let done = self.kubectl(machine, &all).expect_ok();
+        serde_json::from_str(&done.out).unwrap()
+    }
+
+    pub fn join(&self, machine: &str, manager: &str, role: &str) -> Done {
+        let token = self.json(manager, &["join-token", role]);
+        let (token, address) = (text(&token["token"]), text(&token["address"]));
+        self.on(machine, &["join", "--token", &token, &address])
+    }
+
+    pub fn machine_dir(&self, machine: &str) -> PathBuf {
+        self.dir.join("machines").join(machine)
+    }
+
+    pub fn data_dir(&self, machine: &str) -> PathBuf {
+        self.machine_dir(machine).join("data")
+    }
+
+    pub fn run_dir(&self, machine: &str) -> PathBuf {
+        self.machine_dir(machine).join("run")
+    }
+
+    /// Power-off: everything in the machine is killed at once.
+    pub fn kill(&self, machine: &str) {
+        self.host(&["machine", "kill", machine]).expect_ok();
+    }
+
+    pub fn start(&self, machine: &str) {
+        self.host(&["machine", "start", machine]).expect_ok();
+    }
+
+    pub fn wait_for_nodes(&self, at: &str, count: usize) {
+        wait(&format!("{count} nodes are ready"), || {
+            let nodes = self.json(at, &["node", "ls"]);
+            let ready =
+                nodes["nodes"].as_array()?.iter().filter(|n| n["status"] == "Ready").count();
+            (ready == count).then_some(())
+        });
+    }
+
+    /// Names and nodes of the pods of an application that are ready and not on their way out.
+    pub fn ready_pods(&self, at: &str, app: &str) -> Vec<(String, String)> {
+        let pods = self.json_or_null(at, &["ps", "-A"]);
+        let mut found: Vec<(String, String)> = pods["items"]
+            .as_array()
+            .into_iter()
+            .flatten()
+            .filter(|pod| pod["metadata"]["labels"]["app"] == app && is_ready(pod))
+            .map(|pod| (text(&pod["metadata"]["name"]), text(&pod["spec"]["nodeName"])))
+            .collect();
+        found.sort();
+        found
+    }
+
+    pub fn json_or_null(&self, machine: &str, words: &[&str]) -> Value {
+        let mut all = words.to_vec();
+        all.extend(["--output", "json"]);
+        serde_json::from_str(&self.on(machine, &all).out).unwrap_or(Value::Null)
+    }
+
+    pub fn wait_for_pods(&self, at: &str, app: &str, count: usize) -> Vec<(String, String)> {
+        wait(&format!("{count} pods of {app} are ready"), || {
+            let pods = self.ready_pods(at, app);
+            (pods.len() == count).then_some(pods)
+        })
+    }
+
+    /// The names of the pods that answer, in order, when one pod asks a URL a number of times.
+    pub fn answers(&self, at: &str, asker: &str, url: &str, times: usize) -> Vec<String> {
+        let times = times.to_string();
+        let words = ["exec", asker, "--", "/pontoon", "hello", "get", url, "--times", &times];
+        let done = self.on(at, &words);
+        let pod = |line: &str| Some(text(&serde_json::from_str::<Value>(line).ok()?["pod"]));
+        done.out.lines().filter_map(pod).collect()
+    }
+}
+
+impl Drop for World {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            for name in &self.names {
+                let log = fs::read_to_string(self.machine_dir(name).join("machine.log"))
+                    .unwrap_or_default();
+                let lines: Vec<&str> = log.lines().rev().take(40).collect();
+                eprintln!("--- the end of {name}'s log");
+                for line in lines.iter().rev() {
+                    eprintln!("{line}");
+                }
+            }
+        }
+        for name in &self.names {
+            if self.machine_dir(name).exists() {
+                let done = self.host(&["machine", "rm", name]);
+                if !done.ok {
+                    eprintln!("remove machine {name}: {}", done.err);
+                }
+            }
+        }
+        fs::remove_dir_all(&self.dir).ok();
+    }
+}
+
+impl Done {
+    #[track_caller]
+    pub fn expect_ok(self) -> Self {
+        assert!(self.ok, "failed: {}\n{}", self.err, self.out);
+        self
+    }
+
+    /// The message of a command that must fail.
+    #[track_caller]
+    pub fn expect_error(self) -> String {
+        assert!(!self.ok, "should have failed, but said: {}", self.out);
+        self.err
+    }
+}
+
+fn run(mut command: Command) -> Done {
+    let Output { status, stdout, stderr } = command.output().unwrap();
+    Done {
+        ok: status.success(),
+        out: String::from_utf8_lossy(&stdout).into_owned(),
+        err: String::from_utf8_lossy(&stderr).into_owned(),
+    }
+}
+
+/// Asks again until there is an answer.
+#[track_caller]
+pub fn wait<T>(what: &str, mut ask: impl FnMut() -> Option<T>) -> T {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        if let Some(answer) = ask() {
+            return answer;
+        }
+        assert!(Instant::now() < deadline, "waited {} s until {what}", PATIENCE.as_secs());
+        std::thread::park_timeout(Duration::from_millis(50));
+    }
+}
+
+#[track_caller]
+pub fn text(value: &Value) -> String {
+    value.as_str().unwrap_or_else(|| panic!("{value} is no text")).to_owned()
+}
+
+pub fn is_ready(pod: &Value) -> bool {
+    let conditions = pod["status"]["conditions"].as_array();
+    pod["metadata"]["deletionTimestamp"].is_null()
+        && conditions.into_iter().flatten().any(|c| c["type"] == "Ready" && c["status"] == "True")
+}
+
+/// Whether kubectl is installed; says so where it is not.
+pub fn has_kubectl() -> bool {
+    let found = Command::new("kubectl").args(["version", "--client"]).output().is_ok();
+    if !found {
+        println!("skipped: kubectl is not installed");
+    }
+    found
+}
+
+/// Fails with both values unless they are equal as sets.
+#[track_caller]
+pub fn same<T: Ord + Debug>(mut left: Vec<T>, mut right: Vec<T>) {
+    left.sort();
+    right.sort();
+    assert_eq!(left, right);
+}
