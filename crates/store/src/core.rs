@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use openraft::async_runtime::watch::WatchReceiver;
 use rustix::fd::OwnedFd;
-use tokio::sync::watch;
+use tokio::sync::{Mutex, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -30,6 +30,8 @@ pub(crate) struct Core {
     pub(crate) proposer: Proposer,
     pub(crate) reads: Reads,
     pub(crate) leadership: watch::Sender<Leadership>,
+    /// Held while this member, as the leader, changes members.
+    pub(crate) changing: Mutex<()>,
     pub(crate) stop: CancellationToken,
     /// No vote is given before.
     pub(crate) votes_from: Instant,

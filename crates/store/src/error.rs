@@ -210,6 +210,18 @@ pub enum ReadError {
     Stopped,
 }
 
+impl From<ReadError> for WriteError {
+    fn from(error: ReadError) -> WriteError {
+        match error {
+            ReadError::Compacted { compact_revision } => WriteError::Compacted { compact_revision },
+            ReadError::Future { asked, revision } => WriteError::Future { asked, revision },
+            ReadError::NoLeader { waited_ms } => WriteError::NoLeader { waited_ms },
+            ReadError::NotInCluster => WriteError::NotInCluster,
+            ReadError::Stopped => WriteError::Stopped,
+        }
+    }
+}
+
 /// Why a watch did not start, or ended.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum WatchError {

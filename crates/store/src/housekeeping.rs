@@ -4,8 +4,8 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
-use openraft::ServerState;
 use openraft::async_runtime::watch::WatchReceiver;
+use openraft::{Instant as _, ServerState};
 use tokio::time::{Instant, MissedTickBehavior};
 
 use crate::command::Command;
@@ -19,6 +19,8 @@ const TICK: Duration = Duration::from_millis(200);
 const SLOW: u64 = 5;
 /// Ticks between notes of what the newest revision is.
 const SAMPLE: u64 = 25;
+/// A leader without a quorum for this many times the election timeout no longer says it leads.
+const CUT_OFF: u32 = 3;
 /// Leases ended at a time.
 const LEASES: usize = 256;
 /// With more than this many times the history that must be kept, age does not count.
@@ -27,12 +29,19 @@ const HISTORY_FACTOR: u64 = 5;
 /// Tells everyone who leads, until the store stops.
 pub(crate) async fn follow_leadership(core: Arc<Core>) {
     let mut metrics = core.engine.server_metrics();
+    let mut ticks = tokio::time::interval(TICK);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         let now = {
             let metrics = metrics.borrow_and_update();
             let leader = metrics.current_leader;
             let is_me = metrics.state == ServerState::Leader && leader == Some(core.me());
             Leadership { leader, is_me, term: metrics.vote.leader_id.term }
+        };
+        let now = if now.is_me && is_cut_off(&core) {
+            Leadership { leader: None, is_me: false, ..now }
+        } else {
+            now
         };
         let before = core.leader();
         if now.is_me && !before.is_me {
@@ -45,6 +54,8 @@ pub(crate) async fn follow_leadership(core: Arc<Core>) {
         }
         tokio::select! {
             () = core.stop.cancelled() => return,
+            // Being cut off shows by nothing happening.
+            _ = ticks.tick(), if now.is_me || metrics_say_leader(&core) => {}
             changed = metrics.changed() => if changed.is_err() {
                 // The engine stopped: nobody leads here any more.
                 core.leadership.send_replace(Leadership::default());
@@ -54,12 +65,27 @@ pub(crate) async fn follow_leadership(core: Arc<Core>) {
     }
 }
 
+fn metrics_say_leader(core: &Core) -> bool {
+    core.engine.server_metrics().borrow_watched().state == ServerState::Leader
+}
+
+/// True for a leader that a quorum has not answered for long: another may lead by now.
+fn is_cut_off(core: &Core) -> bool {
+    let metrics = core.engine.metrics();
+    let metrics = metrics.borrow_watched();
+    if metrics.membership_config.voter_ids().count() <= 1 {
+        return false;
+    }
+    let patience = core.config.tuning.election_max * CUT_OFF;
+    metrics.last_quorum_acked.as_ref().is_some_and(|acked| acked.elapsed() > patience)
+}
+
 /// Does what is due, until the store stops.
 pub(crate) async fn run(core: Arc<Core>) {
     let mut ticks = tokio::time::interval(TICK);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut history = History::default();
-    let mut snapshots = Snapshots { appended: 0, applied: 0 };
+    let mut snapshots = Snapshots::new(&core);
     for tick in 0_u64.. {
         tokio::select! {
             () = core.stop.cancelled() => return,
@@ -152,6 +178,12 @@ struct Snapshots {
 }
 
 impl Snapshots {
+    fn new(core: &Core) -> Snapshots {
+        let metrics = core.engine.metrics();
+        let snapshot = metrics.borrow_watched().snapshot.as_ref().map_or(0, |id| id.index());
+        Snapshots { appended: 0, applied: snapshot }
+    }
+
     async fn take_if_due(&mut self, core: &Core) {
         let appended = core.log.size().appended;
         let applied = *core.replica.applied().borrow();

@@ -145,6 +145,7 @@ impl Core {
         &self,
         call: &Call,
     ) -> Result<Result<(), MemberError>, Refusal> {
+        let _one_at_a_time = self.changing.lock().await;
         let changed = match call {
             Call::AddMember(member) => self.add_here(member).await,
             Call::RemoveMember(id) => self.remove_here(*id).await,
@@ -326,6 +327,7 @@ impl Core {
 
     /// Ends a change that an earlier leader left half made.
     pub(crate) async fn finish_change(&self) {
+        let Ok(_one_at_a_time) = self.changing.try_lock() else { return };
         let metrics = self.engine.server_metrics();
         let joint = metrics.borrow_watched().membership_config.get_joint_config().len() > 1;
         if joint && self.leader().is_me {

@@ -168,8 +168,10 @@ impl State {
     }
 }
 
+type Bounds<'a> = (Bound<&'a [u8]>, Bound<&'a [u8]>);
+
 /// The bounds of the range from `key` to `end` (see [`crate::Range::end`]); `None` if it is empty.
-fn bounds<'a>(key: &'a [u8], end: Option<&'a Bytes>) -> Option<(Bound<&'a [u8]>, Bound<&'a [u8]>)> {
+fn bounds<'a>(key: &'a [u8], end: Option<&'a Bytes>) -> Option<Bounds<'a>> {
     match end.map(|end| &end[..]) {
         None => Some((Bound::Included(key), Bound::Included(key))),
         Some(b"\0") => Some((Bound::Included(key), Bound::Unbounded)),

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use openraft::{Config, RaftMetrics, SnapshotPolicy};
 use rustix::fd::OwnedFd;
 use rustix::fs::{FlockOperation, Mode, OFlags};
-use tokio::sync::watch;
+use tokio::sync::{Mutex, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -62,6 +62,7 @@ pub(crate) async fn open(
         proposer,
         reads,
         leadership: watch::Sender::new(Leadership::default()),
+        changing: Mutex::new(()),
         stop: CancellationToken::new(),
         config,
         _lock: lock,

@@ -121,6 +121,10 @@ impl Store {
     /// One that only reads is a linearizable read.
     pub async fn txn(&self, txn: Txn) -> Result<TxnResponse, WriteError> {
         crate::mvcc::validate(&txn)?;
+        if txn.is_read_only() {
+            self.core.linearize().await.map_err(WriteError::from)?;
+            return self.core.replica.state().read_txn(&txn);
+        }
         match self.core.propose(Command::Txn(txn)).await? {
             Reply::Txn(response) => Ok(response),
             _ => Err(WriteError::Stopped),

@@ -19,11 +19,13 @@ fn patient() -> Tuning {
 async fn until(watch: &mut Watch, revision: u64) -> Vec<Batch> {
     let mut batches = Vec::new();
     while watch.progress() < revision {
-        match tokio::time::timeout(Duration::from_millis(20), watch.next()).await {
-            Ok(Some(batch)) => batches.push(batch.expect("the watch goes on")),
-            Ok(None) => panic!("the watch ended"),
-            // Nothing of what was written concerns it: look at its progress again.
-            Err(_) => {}
+        tokio::select! {
+            biased;
+            batch = watch.next() => {
+                batches.push(batch.expect("it has not ended").expect("the watch goes on"));
+            }
+            // Perhaps nothing of what was written concerns it: look at its progress again.
+            () = tokio::task::yield_now() => {}
         }
     }
     batches

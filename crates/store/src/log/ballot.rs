@@ -6,7 +6,7 @@
 use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::unix::fs::FileExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use bytes::Bytes;
 
@@ -51,7 +51,7 @@ impl Ballot {
         Ok(Ballot { file, member, seq, vote, new: false })
     }
 
-    fn create(dir: &Path, path: &PathBuf, member: u64) -> io::Result<Ballot> {
+    fn create(dir: &Path, path: &Path, member: u64) -> io::Result<Ballot> {
         let unfinished = path.with_extension("new");
         let file = OpenOptions::new()
             .read(true)

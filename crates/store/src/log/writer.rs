@@ -49,7 +49,6 @@ fn copy(error: &io::Error) -> io::Error {
 }
 
 /// Appends that one sync will cover.
-#[derive(Default)]
 struct Group {
     records: Vec<Record>,
     done: Vec<Done>,
@@ -159,10 +158,8 @@ impl Writer {
 
     /// Takes all appends that wait behind the first one.
     fn gather(&mut self, records: Vec<Record>, done: Done) -> Group {
-        let mut group = Group::default();
-        group.bytes = records.iter().map(Record::size).sum();
-        group.records = records;
-        group.done.push(done);
+        let bytes = records.iter().map(Record::size).sum();
+        let mut group = Group { records, done: vec![done], bytes };
         let mut queue = self.shared.queue();
         while group.bytes < MAX_GROUP {
             match queue.jobs.front() {

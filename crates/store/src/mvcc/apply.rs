@@ -52,6 +52,24 @@ impl State {
         Ok(response)
     }
 
+    /// Does a transaction that only reads.
+    pub(crate) fn read_txn(&self, txn: &Txn) -> Result<TxnResponse, WriteError> {
+        validate(txn)?;
+        let mut response = self.read_plan(&self.decide(txn)?);
+        stamp(&mut response, self.revision);
+        Ok(response)
+    }
+
+    fn read_plan(&self, plan: &Plan<'_>) -> TxnResponse {
+        let answer = |step: &Step<'_>| match step {
+            Step::Txn(plan) => OpResponse::Txn(self.read_plan(plan)),
+            Step::Op(Op::Range(range)) => OpResponse::Range(self.read(range)),
+            Step::Op(_) => unreachable!("the caller has checked that it only reads"),
+        };
+        let responses = plan.steps.iter().map(answer).collect();
+        TxnResponse { revision: 0, succeeded: plan.succeeded, responses }
+    }
+
     /// Decides every compare, of inner transactions too, before anything is changed.
     fn decide<'t>(&self, txn: &'t Txn) -> Result<Plan<'t>, WriteError> {
         let succeeded = txn.compare.iter().all(|compare| self.holds(compare));
