@@ -55,10 +55,10 @@ impl Objects {
         let old = current.value().map_err(|e| of_object(&e))?;
         let mut merged = merge(resource, sub, new, &old);
         if matches!(sub, Sub::None | Sub::Scale) {
+            defaults::apply(resource, &mut merged);
             if *resource == *SERVICES {
                 service::keep_given(&mut merged, &old);
             }
-            defaults::apply(resource, &mut merged);
             count(resource, &mut merged, &old);
         }
         let name = current.meta.name.as_str();
