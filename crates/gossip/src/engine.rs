@@ -94,7 +94,7 @@ impl Engine {
     pub(crate) fn new(start: Start) -> Self {
         let tuning = Tuning::from(start.profile);
         let records = SharedRecords::new(&start.name);
-        let id = Id { name: start.name, bump: start.now, address: start.address };
+        let id = Id { name: start.name.into(), bump: start.now, address: start.address };
         let rng = SmallRng::seed_from_u64(start.seed);
         let foca = Foca::with_custom_broadcast(
             id,
@@ -206,14 +206,14 @@ impl Engine {
     /// Makes a member count as left. False if there is no such other member.
     pub(crate) fn force_leave(&mut self, now: u64, name: &str) -> bool {
         self.observe(now);
-        let found = self.foca.iter_membership_state().find(|member| member.id().name == name);
+        let found = self.foca.iter_membership_state().find(|member| *member.id().name == *name);
         let Some(id) = found.map(|member| member.id().clone()) else { return false };
-        if name == self.foca.identity().name {
+        if *name == *self.foca.identity().name {
             return false;
         }
         let known = self.records.lock().get(name).cloned();
         let (version, meta) = known.map_or((0, Meta::default()), |r| (r.version, r.meta));
-        let record = Record { name: id.name.clone(), bump: id.bump, version, left: true, meta };
+        let record = Record { name: name.to_owned(), bump: id.bump, version, left: true, meta };
         self.broadcast(&Broadcast::Record(record));
         let down = std::iter::once(foca::Member::down(id));
         let applied = self.foca.apply_many(down, true, &mut self.effects);
@@ -351,7 +351,7 @@ impl Engine {
     fn declare(&mut self, meta: Meta, version: u64) {
         let id = self.foca.identity();
         let record =
-            Record { name: id.name.clone(), bump: id.bump, version, left: self.left, meta };
+            Record { name: id.name.to_string(), bump: id.bump, version, left: self.left, meta };
         self.broadcast(&Broadcast::Record(record));
         // It is our own word, not news about us.
         self.records.lock().take_summons();

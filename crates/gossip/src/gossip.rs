@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use ring::rand::{SecureRandom, SystemRandom};
 use tokio::sync::{mpsc, watch};
+use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::config::GossipConfig;
@@ -101,14 +102,18 @@ impl Gossip {
     /// now.
     pub async fn join(&self, seeds: &[SocketAddr]) -> Result<usize, GossipError> {
         self.send(Command::Seeds(seeds.to_vec())).await?;
-        let mut answered = 0;
-        for seed in seeds {
-            match self.link.exchange(*seed).await {
-                Ok(()) => answered += 1,
-                Err(error) => tracing::info!(%seed, %error, "a gossip seed did not answer"),
-            }
+        let mut asked = JoinSet::new();
+        for seed in seeds.iter().copied() {
+            let link = self.link.clone();
+            asked.spawn(async move {
+                let answer = link.exchange(seed).await;
+                answer.inspect_err(
+                    |error| tracing::info!(%seed, %error, "a gossip seed did not answer"),
+                )
+            });
         }
-        Ok(answered)
+        let answers = asked.join_all().await;
+        Ok(answers.iter().filter(|answer| answer.is_ok()).count())
     }
 
     /// All members known, this node included, by name; changes within seconds of the cluster.

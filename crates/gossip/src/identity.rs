@@ -1,6 +1,7 @@
 //! What the SWIM protocol tells members apart by.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
@@ -8,7 +9,8 @@ use serde::{Deserialize, Serialize};
 /// in milliseconds, so a restarted node outranks what is remembered of it without having to remember anything itself.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub(crate) struct Id {
-    pub(crate) name: String,
+    /// Shared, for the protocol asks for it at every comparison.
+    pub(crate) name: Arc<str>,
     pub(crate) bump: u64,
     pub(crate) address: SocketAddr,
 }
@@ -21,13 +23,13 @@ impl Id {
 }
 
 impl foca::Identity for Id {
-    type Addr = String;
+    type Addr = Arc<str>;
 
     fn renew(&self) -> Option<Self> {
         Some(self.after(0))
     }
 
-    fn addr(&self) -> String {
+    fn addr(&self) -> Arc<str> {
         self.name.clone()
     }
 

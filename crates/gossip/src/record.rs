@@ -62,6 +62,7 @@ pub(crate) struct Records {
     by_name: BTreeMap<String, Record>,
     nudged: BTreeMap<String, u64>,
     summons: Summons,
+    changes: u64,
 }
 
 impl Records {
@@ -73,13 +74,19 @@ impl Records {
         self.by_name.values()
     }
 
+    /// Rises with every change.
+    pub(crate) fn changes(&self) -> u64 {
+        self.changes
+    }
+
     /// Whether this life of the node ended with a good-bye.
     pub(crate) fn has_left(&self, id: &Id) -> bool {
-        self.by_name.get(&id.name).is_some_and(|record| record.left && record.bump >= id.bump)
+        self.by_name.get(&*id.name).is_some_and(|record| record.left && record.bump >= id.bump)
     }
 
     pub(crate) fn remove(&mut self, name: &str) {
         self.by_name.remove(name);
+        self.changes += 1;
         self.nudged.remove(name);
     }
 
@@ -115,6 +122,7 @@ impl Records {
             self.summon(record.bump);
         }
         self.by_name.insert(record.name.clone(), record);
+        self.changes += 1;
         true
     }
 
@@ -130,7 +138,8 @@ pub(crate) struct SharedRecords(Arc<Mutex<Records>>);
 impl SharedRecords {
     pub(crate) fn new(me: &str) -> Self {
         let (by_name, nudged, summons) = Default::default();
-        Self(Arc::new(Mutex::new(Records { me: me.to_owned(), by_name, nudged, summons })))
+        let records = Records { me: me.to_owned(), by_name, nudged, summons, changes: 0 };
+        Self(Arc::new(Mutex::new(records)))
     }
 
     pub(crate) fn lock(&self) -> MutexGuard<'_, Records> {

@@ -56,24 +56,32 @@ impl Sample {
     /// As `docker save` writes it, `manifest.json` last; a layer that occurs twice is a link the second time.
     pub(crate) fn docker_archive(&self, tag: &str) -> Vec<u8> {
         let mut builder = Builder::new(Vec::new());
-        let mut put = |path: &str, data: &[u8]| {
+        let mut put = |path: &str, data: &[u8], link: Option<String>| {
             let mut header = Header::new_gnu();
-            header.set_size(data.len() as u64);
             header.set_mode(0o644);
+            if let Some(target) = link {
+                header.set_entry_type(EntryType::Symlink);
+                header.set_size(0);
+                return builder.append_link(&mut header, path, target).unwrap();
+            }
+            header.set_size(data.len() as u64);
             builder.append_data(&mut header, path, data).unwrap();
         };
         let mut names = Vec::new();
         for (index, layer) in self.layers.iter().enumerate() {
             let name = format!("{index}/layer.tar");
-            put(&name, layer);
+            match self.layers[..index].iter().position(|earlier| earlier == layer) {
+                Some(earlier) => put(&name, layer, Some(format!("../{earlier}/layer.tar"))),
+                None => put(&name, layer, None),
+            }
             names.push(format!("\"{name}\""));
         }
-        put("config.json", &self.config);
+        put("config.json", &self.config, None);
         let manifest = format!(
             r#"[{{"Config":"config.json","RepoTags":["{tag}"],"Layers":[{}]}}]"#,
             names.join(",")
         );
-        put("manifest.json", manifest.as_bytes());
+        put("manifest.json", manifest.as_bytes(), None);
         builder.into_inner().unwrap()
     }
 

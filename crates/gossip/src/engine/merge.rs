@@ -87,7 +87,10 @@ impl Engine {
                         updates.push(foca::Member::down(id));
                     } else {
                         // To us it is alive. It must learn that to others it is not; then it begins a new life.
-                        self.broadcast(&Broadcast::Nudge { name: id.name, bump: id.bump });
+                        self.broadcast(&Broadcast::Nudge {
+                            name: id.name.to_string(),
+                            bump: id.bump,
+                        });
                     }
                 }
                 None if known.age_ms >= REMEMBER_MS => {}

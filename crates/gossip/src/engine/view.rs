@@ -1,6 +1,7 @@
 //! What the rest of the program sees: members with their status and since when.
 
 use std::collections::BTreeMap;
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 
 use super::{Action, Engine};
@@ -11,6 +12,7 @@ use crate::tuning::REMEMBER_MS;
 #[derive(Default)]
 pub(super) struct View {
     members: Arc<Vec<Member>>,
+    fingerprint: u64,
     since: BTreeMap<String, (Status, u64)>,
     hints: BTreeMap<String, u64>,
 }
@@ -49,6 +51,11 @@ impl View {
 impl Engine {
     /// Works out the members and says so if they changed.
     pub(super) fn publish(&mut self) {
+        let fingerprint = self.fingerprint();
+        if fingerprint == self.view.fingerprint {
+            return;
+        }
+        self.view.fingerprint = fingerprint;
         let now = self.now;
         let me = self.foca.identity().clone();
         let own = if self.left { Status::Left } else { Status::Alive };
@@ -68,7 +75,7 @@ impl Engine {
         let mut members: Vec<Member> = std::iter::once((&me, own))
             .chain(others)
             .map(|(id, status)| Member {
-                name: id.name.clone(),
+                name: id.name.to_string(),
                 address: id.address,
                 status,
                 meta: records.get(&id.name).map(|record| record.meta.clone()).unwrap_or_default(),
@@ -82,6 +89,17 @@ impl Engine {
             self.view.members = Arc::new(members);
             self.actions.push_back(Action::Publish(self.view.members.clone()));
         }
+    }
+
+    /// Differs when the members would: cheap, for it is asked after many datagrams that change nothing.
+    fn fingerprint(&self) -> u64 {
+        let mut hasher = DefaultHasher::new();
+        (self.foca.identity().bump, self.left, self.records.lock().changes()).hash(&mut hasher);
+        for member in self.foca.iter_membership_state() {
+            let id = member.id();
+            (&*id.name, id.bump, id.address, member.state() as u8).hash(&mut hasher);
+        }
+        hasher.finish()
     }
 
     /// The members last published.
@@ -106,7 +124,7 @@ impl Engine {
             self.log(removed);
             if name != self.foca.identity().name {
                 self.records.lock().remove(&name);
-                self.view.since.remove(&name);
+                self.view.since.remove(&*name);
             }
         }
         self.publish();

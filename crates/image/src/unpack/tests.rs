@@ -230,3 +230,71 @@ fn replacing_a_link_does_not_write_through_it() {
         .unwrap();
     assert_eq!(fs::read_to_string(victim).unwrap(), "untouched");
 }
+
+struct Mounted<'a>(&'a Path);
+
+impl Drop for Mounted<'_> {
+    fn drop(&mut self) {
+        rustix::mount::unmount(self.0, rustix::mount::UnmountFlags::DETACH).unwrap();
+    }
+}
+
+fn listing(dir: &Path) -> Vec<String> {
+    let names = fs::read_dir(dir).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap());
+    let mut names: Vec<String> = names.collect();
+    names.sort();
+    names
+}
+
+/// The kernel's own overlayfs must see what the layers mean.
+#[test]
+fn the_kernel_shows_the_layers_as_they_are_meant() {
+    if !root_or_skip() {
+        return;
+    }
+    let temp = tempfile::tempdir().unwrap();
+    let path = |name: &str| temp.path().join(name);
+    let (low, middle, top, merged) = (path("low"), path("middle"), path("top"), path("merged"));
+    let files = ["d/gone", "d/kept", "o/old", "whole/old", "f", "later/old"];
+    let base = files.iter().fold(Layer::new(), |layer, file| layer.file(file, "low"));
+    base.unpack(&low, &[]).unwrap();
+    Layer::new()
+        .file("d/.wh.gone", "")
+        .file("o/.wh..wh..opq", "")
+        .file("o/new", "middle")
+        .file(".wh.whole", "")
+        .file("whole/new", "middle")
+        .add(EntryType::Symlink, "f", "d", b"")
+        .unpack(&middle, std::slice::from_ref(&low))
+        .unwrap();
+    Layer::new().file("top/only", "").unpack(&top, &[low.clone(), middle.clone()]).unwrap();
+    fs::create_dir(&merged).unwrap();
+    let layers = format!("lowerdir={}:{}:{}", top.display(), middle.display(), low.display());
+    let layers = std::ffi::CString::new(layers).unwrap();
+    let flags = rustix::mount::MountFlags::RDONLY;
+    if let Err(error) = rustix::mount::mount("overlay", &merged, "overlay", flags, &*layers) {
+        println!("skipped: overlayfs cannot be mounted here: {error}");
+        return;
+    }
+    let _mounted = Mounted(&merged);
+    assert_eq!(listing(&merged), ["d", "f", "later", "o", "top", "whole"]);
+    assert_eq!(listing(&merged.join("d")), ["kept"]);
+    assert_eq!(listing(&merged.join("o")), ["new"]);
+    assert_eq!(listing(&merged.join("whole")), ["new"]);
+    assert_eq!(fs::read_link(merged.join("f")).unwrap(), Path::new("d"));
+}
+
+#[test]
+fn an_opaque_root_hides_all_below() {
+    if !root_or_skip() {
+        return;
+    }
+    let temp = tempfile::tempdir().unwrap();
+    let (low, top) = (temp.path().join("low"), temp.path().join("top"));
+    Layer::new().file("a", "").dir("b").file("b/old", "").unpack(&low, &[]).unwrap();
+    Layer::new().file(".wh..wh..opq", "").file("b/new", "").unpack(&top, &[low]).unwrap();
+    assert!(fs::symlink_metadata(top.join("a")).unwrap().file_type().is_char_device());
+    let mut value = [0; 1];
+    rustix::fs::getxattr(top.join("b"), "trusted.overlay.opaque", &mut value).unwrap();
+    assert_eq!(listing(&top.join("b")), ["new"]);
+}
