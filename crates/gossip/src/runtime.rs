@@ -20,6 +20,7 @@ use crate::stream;
 const CONNECT_TIMEOUT: Duration = Duration::from_millis(1500);
 const EXCHANGE_TIMEOUT: Duration = Duration::from_secs(5);
 const CHECK_TIMEOUT: Duration = Duration::from_millis(800);
+const ACCEPT_PAUSE: Duration = Duration::from_millis(250);
 /// Datagrams taken in one go before anything else is looked at.
 const BURST: usize = 256;
 const MAX_OUTGOING: usize = 16;
@@ -164,12 +165,16 @@ impl Runtime {
             incoming: Arc::new(Semaphore::new(MAX_INCOMING)),
             outgoing: Arc::new(Semaphore::new(MAX_OUTGOING)),
         };
+        // When connections are taken again after one could not be (no file descriptors, say).
+        let mut accepting = Instant::now();
         loop {
             shell.perform(&mut self.engine, &udp);
             let next = self
                 .engine
                 .next()
                 .map_or_else(|| Instant::now() + EXCHANGE_TIMEOUT, |ms| self.clock.at(ms));
+            let paused = accepting > Instant::now();
+            let wake = if paused { next.min(accepting) } else { next };
             // What has come is read before timers fire: after being held up, answers count before verdicts.
             tokio::select! {
                 biased;
@@ -179,8 +184,14 @@ impl Runtime {
                     shell.receive(&mut self.engine, &udp, self.clock);
                 }
                 Some(command) = self.inbox.recv() => obey(&mut self.engine, command, self.clock.now()),
-                accepted = tcp.accept() => shell.accepted(accepted),
-                () = tokio::time::sleep_until(next) => {}
+                accepted = tcp.accept(), if !paused => match accepted {
+                    Ok((stream, from)) => shell.accepted(stream, from),
+                    Err(error) => {
+                        tracing::warn!(%error, "a gossip connection was not accepted");
+                        accepting = Instant::now() + ACCEPT_PAUSE;
+                    }
+                },
+                () = tokio::time::sleep_until(wake) => {}
             }
             if self.engine.next().is_some_and(|ms| ms <= self.clock.now()) {
                 shell.receive(&mut self.engine, &udp, self.clock);
@@ -263,14 +274,7 @@ impl Shell {
         }
     }
 
-    fn accepted(&self, accepted: io::Result<(TcpStream, SocketAddr)>) {
-        let (stream, from) = match accepted {
-            Ok(accepted) => accepted,
-            Err(error) => {
-                tracing::debug!(%error, "a gossip connection was not accepted");
-                return;
-            }
-        };
+    fn accepted(&self, stream: TcpStream, from: SocketAddr) {
         let Ok(permit) = self.incoming.clone().try_acquire_owned() else { return };
         let link = self.link.clone();
         tokio::spawn(async move {

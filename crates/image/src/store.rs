@@ -271,6 +271,9 @@ impl Inner {
     }
 
     fn receive(&self, blob: &BlobInfo, reader: impl Read, progress: &Progress) -> Result<()> {
+        if blob.size > self.limits.bytes {
+            return Err(ImageError::TooLarge { what: "a blob", limit: self.limits.bytes });
+        }
         let item = blob.digest.short();
         let step = (blob.size / 100).max(1);
         let mut session = self.pins.session();

@@ -244,6 +244,9 @@ async fn layers_are_bounded_when_unpacked() {
         let fetched = store.fetch(&name("x"), &source, Progress::none()).await;
         assert!(matches!(fetched, Err(ImageError::Unpack { .. })), "{fetched:?}");
     }
+    let claim = BlobInfo { digest: Digest::of(b"huge"), size: u64::MAX };
+    let added = store.add_blob(&claim, tokio::io::repeat(0)).await;
+    assert!(matches!(added, Err(ImageError::TooLarge { .. })), "{added:?}");
 }
 
 /// A node that has one image.
