@@ -22,7 +22,7 @@ use std::thread::JoinHandle;
 use bytes::Bytes;
 use tokio::sync::{oneshot, watch};
 
-pub(crate) use disk::sync_dir;
+pub(crate) use disk::{is_full, sync_dir};
 pub(crate) use record::{Kind, Record};
 
 use crate::error::OpenError;

@@ -53,6 +53,7 @@ impl Retry {
                 if changed.is_err() {
                     return false;
                 }
+                self.pause = FIRST;
             }
         }
         true

@@ -106,7 +106,7 @@ impl Writer {
                     self.report(result, done);
                 }
                 Job::Purge { upto, keep, done } => {
-                    let result = self.purge(upto, keep);
+                    let result = self.purge_until_it_fits(upto, keep);
                     self.report(result, done);
                 }
             }
@@ -193,15 +193,19 @@ impl Writer {
         loop {
             match self.write_group(records) {
                 Ok(()) => {
-                    if *self.shared.health.borrow() == Health::Full {
-                        tracing::info!("the disk of the log has space again");
-                        self.shared.health.send_replace(Health::Good);
-                    }
+                    self.has_space();
                     return Ok(());
                 }
                 Err(error) if is_full(&error) => self.wait_for_space(&error)?,
                 Err(error) => return Err(error),
             }
+        }
+    }
+
+    fn has_space(&self) {
+        if *self.shared.health.borrow() == Health::Full {
+            tracing::info!("the disk of the log has space again");
+            self.shared.health.send_replace(Health::Good);
         }
     }
 
@@ -288,6 +292,19 @@ impl Writer {
         self.shared.view().truncate(next);
         self.resize(0);
         Ok(())
+    }
+
+    /// Purging can need a new file, and so some space.
+    fn purge_until_it_fits(&mut self, upto: Position, keep: u64) -> io::Result<()> {
+        loop {
+            match self.purge(upto, keep) {
+                Err(error) if is_full(&error) => self.wait_for_space(&error)?,
+                result => {
+                    self.has_space();
+                    return result;
+                }
+            }
+        }
     }
 
     fn purge(&mut self, upto: Position, keep: u64) -> io::Result<()> {

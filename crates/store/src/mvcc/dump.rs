@@ -75,7 +75,7 @@ impl Dump {
     /// The next keys, up to `limit`; empty at the end. `state` may have moved on since; `None` if
     /// it is another state altogether.
     pub(crate) fn next_keys(&mut self, state: &State, limit: usize) -> Option<Vec<SlotImage>> {
-        if state.instance != self.instance {
+        if !self.is_of(state) {
             return None;
         }
         let mut images = Vec::new();
@@ -90,6 +90,17 @@ impl Dump {
             self.next = last;
         }
         Some(images)
+    }
+
+    /// Begins with the keys again.
+    pub(crate) fn rewind(&mut self) {
+        self.next = None;
+        self.finished = false;
+    }
+
+    /// True if `state` is the one that is dumped, and was not replaced.
+    pub(crate) fn is_of(&self, state: &State) -> bool {
+        state.instance == self.instance
     }
 
     /// The history since the last compaction, and how long it is, in pieces of `limit`.

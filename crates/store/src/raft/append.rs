@@ -20,15 +20,34 @@ const WINDOW: usize = 32;
 /// A member that answers nothing for so long is taken to be gone.
 const SILENCE: Duration = Duration::from_secs(3);
 
+/// A connection on which so many answers were not waited for is taken to be dead.
+const OWED: usize = 16;
+
 pub(super) type AppendResult = Result<StreamAppendResult<Types>, RPCError<Types>>;
 
-/// One row of requests and their answers; gives the connection back when all are answered.
+/// A connection between two rows of requests.
+pub(super) struct Idle {
+    frames: Frames,
+    /// Answers still to come to requests whose asker stopped waiting.
+    owed: usize,
+}
+
+impl Idle {
+    pub(super) fn new(frames: Frames) -> Idle {
+        Idle { frames, owed: 0 }
+    }
+}
+
+/// One row of requests and their answers. When it ends, or is given up, the connection is kept for
+/// the next row: a heartbeat that took too long must not cost a new connection.
 pub(super) struct AppendSession<'n, S> {
-    slot: &'n mut Option<Frames>,
+    slot: &'n mut Option<Idle>,
     frames: Option<Frames>,
     requests: S,
     ended: bool,
     unanswered: usize,
+    /// The first so many answers are to requests of rows before.
+    owed: usize,
     unflushed: bool,
     silence: Pin<Box<Sleep>>,
 }
@@ -37,14 +56,11 @@ impl<'n, S> AppendSession<'n, S>
 where
     S: Stream<Item = AppendEntriesRequest<Types>> + Send + Unpin,
 {
-    pub(super) fn new(
-        slot: &'n mut Option<Frames>,
-        frames: Frames,
-        requests: S,
-    ) -> AppendSession<'n, S> {
+    pub(super) fn new(slot: &'n mut Option<Idle>, idle: Idle, requests: S) -> AppendSession<'n, S> {
         AppendSession {
             slot,
-            frames: Some(frames),
+            frames: Some(idle.frames),
+            owed: idle.owed,
             requests,
             ended: false,
             unanswered: 0,
@@ -53,11 +69,10 @@ where
         }
     }
 
-    /// Sends what there is to send; true if something was sent.
-    fn poll_send(&mut self, cx: &mut Context<'_>) -> io::Result<bool> {
-        let Some(frames) = self.frames.as_mut() else { return Ok(false) };
+    /// Sends what there is to send.
+    fn poll_send(&mut self, cx: &mut Context<'_>) -> io::Result<()> {
+        let Some(frames) = self.frames.as_mut() else { return Ok(()) };
         let mut frames = Pin::new(frames);
-        let mut sent = false;
         while !self.ended && self.unanswered < WINDOW {
             match Sink::<Bytes>::poll_ready(frames.as_mut(), cx) {
                 Poll::Ready(ready) => ready?,
@@ -73,7 +88,6 @@ where
                     }
                     self.unanswered += 1;
                     self.unflushed = true;
-                    sent = true;
                 }
             }
         }
@@ -83,7 +97,7 @@ where
             flushed?;
             self.unflushed = false;
         }
-        Ok(sent)
+        Ok(())
     }
 
     fn poll_answer(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<BytesMut>> {
@@ -102,11 +116,15 @@ where
     fn poll_step(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Option<BytesMut>>> {
         self.poll_send(cx)?;
         if self.ended && self.unanswered == 0 && !self.unflushed {
-            *self.slot = self.frames.take();
+            self.keep();
             return Poll::Ready(Ok(None));
         }
         match self.poll_answer(cx) {
             Poll::Pending => Poll::Pending,
+            Poll::Ready(Ok(_)) if self.owed > 0 => {
+                self.owed -= 1;
+                self.poll_step(cx)
+            }
             Poll::Ready(Ok(_)) if self.unanswered == 0 => {
                 Poll::Ready(Err(io::Error::other("an answer that nothing was asked for")))
             }
@@ -117,6 +135,24 @@ where
             }
             Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
         }
+    }
+}
+
+impl<S> AppendSession<'_, S> {
+    /// Gives the connection back, unless too many answers are missing for it to be alive.
+    fn keep(&mut self) {
+        let owed = self.owed + self.unanswered;
+        if let Some(frames) = self.frames.take()
+            && owed < OWED
+        {
+            *self.slot = Some(Idle { frames, owed });
+        }
+    }
+}
+
+impl<S> Drop for AppendSession<'_, S> {
+    fn drop(&mut self) {
+        self.keep();
     }
 }
 

@@ -4,6 +4,7 @@ use std::fs::File;
 use std::io;
 use std::path::PathBuf;
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::time::Duration;
 
 use futures::{Stream, TryStreamExt};
 use openraft::entry::RaftEntry;
@@ -16,8 +17,12 @@ use crate::command::Entry;
 use crate::error::OpenError;
 use crate::hub::Hub;
 use crate::lessor::Lessor;
+use crate::log::is_full;
 use crate::mvcc::{Dump, Effects, State};
 use crate::snapshot::{self, SnapshotFiles, SnapshotName};
+
+/// How often a snapshot that did not fit on the disk is tried again.
+const WAIT_FOR_SPACE: Duration = Duration::from_secs(1);
 
 /// This member's copy of the state, shared by those who read it and the one who applies.
 pub(crate) struct Replica {
@@ -260,28 +265,61 @@ pub(crate) struct Builder {
 impl RaftSnapshotBuilder<Types> for Builder {
     type SnapshotData = SnapshotData;
 
-    /// Durable when it returns.
+    /// Durable when it returns. A full disk is waited for: the engine takes any error for the end.
     async fn build_snapshot(&mut self) -> Result<Snapshot, io::Error> {
-        let Some(dump) = self.dump.take() else {
-            return Err(io::Error::other("a builder builds once"));
-        };
-        let replica = Arc::clone(&self.pin.replica);
         let Some(name) = name_of(&self.meta) else {
             return Err(io::Error::other("there is nothing to take a snapshot of"));
         };
-        let meta = self.meta.clone();
+        loop {
+            match self.write(name).await {
+                Ok(file) => {
+                    let snapshot = SnapshotData { file: Arc::new(file), received: None };
+                    return Ok(Snapshot { meta: self.meta.clone(), snapshot });
+                }
+                Err(error) if is_full(&error) => {
+                    tracing::warn!(%error, "a snapshot waits for space on the disk");
+                    tokio::time::sleep(WAIT_FOR_SPACE).await;
+                }
+                Err(error) => return self.replaced().ok_or(error),
+            }
+        }
+    }
+}
+
+impl Builder {
+    async fn write(&mut self, name: SnapshotName) -> io::Result<File> {
+        let Some(mut dump) = self.dump.take() else {
+            return Err(io::Error::other("the snapshot before this one was given up"));
+        };
+        let replica = Arc::clone(&self.pin.replica);
         let snapshots = Arc::clone(&self.snapshots);
-        let file = blocking(move || {
+        let meta = postcard::to_stdvec(&self.meta).map_err(io::Error::other)?;
+        let work = move || {
             let unfinished = snapshots.unfinished();
-            let bytes = postcard::to_stdvec(&meta).map_err(io::Error::other)?;
-            let size = snapshot::write(&unfinished, bytes, dump, &replica.state)?;
-            snapshots.publish(&unfinished, name)?;
-            tracing::info!(index = name.index, bytes = size, "wrote a snapshot");
-            File::open(snapshots.path(name))
-        })
-        .await?;
-        let snapshot = SnapshotData { file: Arc::new(file), received: None };
-        Ok(Snapshot { meta: self.meta.clone(), snapshot })
+            let written = snapshot::write(&unfinished, meta, &mut dump, &replica.state)
+                .and_then(|bytes| snapshots.publish(&unfinished, name).map(|()| bytes))
+                .and_then(|bytes| File::open(snapshots.path(name)).map(|file| (file, bytes)));
+            if written.is_err() {
+                // What is left takes space that is wanted; it goes at the next start otherwise.
+                std::fs::remove_file(&unfinished).ok();
+            }
+            Ok((dump, written))
+        };
+        let (dump, written) = blocking(work).await?;
+        self.dump = Some(dump);
+        let (file, bytes) = written?;
+        tracing::info!(index = name.index, bytes, "wrote a snapshot");
+        Ok(file)
+    }
+
+    /// The snapshot that replaced the state while this one was written, if one did: it is newer.
+    fn replaced(&self) -> Option<Snapshot> {
+        let dump = self.dump.as_ref()?;
+        if dump.is_of(&self.pin.replica.state()) {
+            return None;
+        }
+        let name = self.snapshots.list().ok()?.first().copied()?;
+        open(&self.snapshots.path(name)).ok()?
     }
 }
 

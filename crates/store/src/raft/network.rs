@@ -18,11 +18,11 @@ use openraft::raft::{
     TransferLeaderResponse, VoteRequest, VoteResponse,
 };
 
-use super::append::{AppendResult, AppendSession};
+use super::append::{AppendResult, AppendSession, Idle};
 use super::lane::{CallError, CallLane};
 use super::machine::{SnapshotData, blocking};
 use super::types::{Snapshot, Types, Vote};
-use super::wire::{Answer, Call, Frames, Lane, SnapshotHead, connect, decode, encode};
+use super::wire::{Answer, Call, Lane, SnapshotHead, connect, decode, encode};
 use crate::member::{Member, MemberId};
 use crate::transport::Transport;
 
@@ -100,7 +100,7 @@ impl RaftNetworkFactory<Types> for Network {
 pub(crate) struct Link {
     peer: Arc<Peer>,
     /// An idle connection for entries. Behind a lock only because streams cannot be shared.
-    append: Mutex<Option<Frames>>,
+    append: Mutex<Option<Idle>>,
 }
 
 fn unexpected() -> RPCError<Types> {
@@ -134,14 +134,15 @@ impl RaftNetworkV2<Types> for Link {
     {
         Box::pin(async move {
             let slot = self.append.get_mut().unwrap_or_else(PoisonError::into_inner);
-            let frames = match slot.take() {
-                Some(frames) => frames,
+            let idle = match slot.take() {
+                Some(idle) => idle,
                 None => connect(&*self.peer.transport, &self.peer.member, Lane::Append)
                     .await
+                    .map(Idle::new)
                     .map_err(|error| Unreachable::new(&error))?,
             };
             let session: BoxStream<'s, AppendResult> =
-                Box::pin(AppendSession::new(slot, frames, input));
+                Box::pin(AppendSession::new(slot, idle, input));
             Ok(session)
         })
     }

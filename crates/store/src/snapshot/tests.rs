@@ -28,8 +28,8 @@ fn state() -> State {
 
 fn save(path: &Path) -> State {
     let state = RwLock::new(state());
-    let dump = state.read().unwrap().dump();
-    write(path, b"meta".to_vec(), dump, &state).expect("it is written");
+    let mut dump = state.read().unwrap().dump();
+    write(path, b"meta".to_vec(), &mut dump, &state).expect("it is written");
     state.into_inner().unwrap()
 }
 

@@ -12,13 +12,15 @@ use crate::mvcc::{Dump, State};
 const KEYS_PER_BLOCK: usize = 512;
 const REVISIONS_PER_BLOCK: usize = 2048;
 
-/// Writes `dump` to `path`; durable when it returns, but for the name. The state must be pinned.
+/// Writes `dump` to `path`, from the beginning; durable when it returns, but for the name. The
+/// state must be pinned.
 pub(crate) fn write(
     path: &Path,
     meta: Vec<u8>,
-    mut dump: Dump,
+    dump: &mut Dump,
     state: &RwLock<State>,
 ) -> io::Result<u64> {
+    dump.rewind();
     let file = OpenOptions::new().write(true).create(true).truncate(true).open(path)?;
     let mut out = Blocks { out: BufWriter::with_capacity(1 << 20, file), blocks: 0, bytes: 0 };
     out.raw(MAGIC)?;
