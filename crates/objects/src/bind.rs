@@ -5,7 +5,7 @@ use pontoon_model::resource::PODS;
 use pontoon_model::status::Status;
 use serde_json::{Value, json};
 
-use crate::change::{Step, Target};
+use crate::change::{Next, Step, Target};
 use crate::clock;
 use crate::failure::of_object;
 use crate::objects::Objects;
@@ -24,7 +24,7 @@ impl Objects {
             return Err(Status::bad_request("target.name: Required value"));
         }
         let target = Target { resource: PODS, namespace: Some(namespace), name: pod };
-        self.change(target, false, async |current| bound(current, uid, node)).await
+        self.change(target, false, |current| bound(current, uid, node).map(Next::Step)).await
     }
 }
 

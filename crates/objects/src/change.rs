@@ -8,6 +8,7 @@ use serde_json::Value;
 
 use crate::failure::of_object;
 use crate::objects::Objects;
+use crate::options::Sub;
 use crate::record::bounded;
 use crate::reservation::{Reservation, Reservations};
 use crate::service;
@@ -33,6 +34,13 @@ pub(crate) enum Step {
     Remove,
 }
 
+/// What is decided on sight of an object.
+pub(crate) enum Next {
+    Step(Step),
+    /// This is to be the new version of a part of it.
+    Version(Value, Sub),
+}
+
 /// What became of a step.
 enum Outcome {
     Done(Object),
@@ -52,13 +60,19 @@ impl Objects {
         mut decide: F,
     ) -> Result<Object, Status>
     where
-        F: AsyncFnMut(&Object) -> Result<Step, Status>,
+        F: FnMut(&Object) -> Result<Next, Status> + Send,
     {
         let mut how = Read::Local;
         for _ in 0..ATTEMPTS {
             let decided = match self.load(target.resource, target.namespace, target.name, how).await
             {
-                Ok(current) => decide(&current).await.map(|step| (current, step)),
+                Ok(current) => match decide(&current) {
+                    Ok(Next::Step(step)) => Ok((current, step)),
+                    Ok(Next::Version(new, sub)) => {
+                        self.successor(&current, new, sub).await.map(|step| (current, step))
+                    }
+                    Err(status) => Err(status),
+                },
                 Err(status) => Err(status),
             };
             let first = std::mem::replace(&mut how, Read::Linearizable) == Read::Local;

@@ -8,7 +8,7 @@ use pontoon_model::resource::{NAMESPACES, PODS, Resource};
 use pontoon_model::status::Status;
 use serde_json::{Value, json};
 
-use crate::change::{Step, Target};
+use crate::change::{Next, Step, Target};
 use crate::clock;
 use crate::failure::of_object;
 use crate::list::List;
@@ -35,7 +35,8 @@ impl Objects {
     ) -> Result<Object, Status> {
         deletable(resource, name)?;
         let target = Target { resource, namespace, name };
-        self.change(target, options.dry_run, async |current| decide(current, options)).await
+        let decide = |current: &Object| decide(current, options).map(Next::Step);
+        self.change(target, options.dry_run, decide).await
     }
 
     /// Deletes the objects that the list options select; answers with them.

@@ -84,10 +84,12 @@ impl Hub {
 }
 
 impl Subscription {
-    /// Up to which revision everything has been received; 0 while something waits to be.
+    /// Up to which revision everything has been received; 0 while something waits to be, and when
+    /// the hub has let go of this follower, which then missed something.
     pub(crate) fn progress(&self) -> u64 {
         let state = self.hub.state();
-        if self.changes.is_empty() { state.progress() } else { 0 }
+        let current = self.changes.is_empty() && !self.changes.is_closed();
+        if current { state.progress() } else { 0 }
     }
 }
 

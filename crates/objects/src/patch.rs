@@ -6,7 +6,7 @@ use pontoon_model::resource::Resource;
 use pontoon_model::status::Status;
 use serde_json::Value;
 
-use crate::change::Target;
+use crate::change::{Next, Target};
 use crate::create::{same_kind, strict};
 use crate::failure::{of_object, of_patch};
 use crate::objects::Objects;
@@ -16,6 +16,10 @@ use crate::scale::{not_scalable, replicas_only, scale_of};
 impl Objects {
     /// Changes an object, or its status or scale. Tries again by itself when somebody else writes
     /// in between, unless the patch names a resourceVersion.
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "what a request names, part by part: the seam that every dialect is written against"
+    )]
     pub async fn patch(
         &self,
         resource: &'static Resource,
@@ -29,11 +33,9 @@ impl Objects {
             not_scalable(resource)?;
         }
         let target = Target { resource, namespace, name };
-        self.change(target, options.dry_run, async |current| {
-            let new = patched(current, patch, sub, options)?;
-            self.successor(current, new, sub).await
-        })
-        .await
+        let decide =
+            |current: &Object| Ok(Next::Version(patched(current, patch, sub, options)?, sub));
+        self.change(target, options.dry_run, decide).await
     }
 }
 

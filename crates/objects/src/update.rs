@@ -7,7 +7,7 @@ use pontoon_model::status::Status;
 use pontoon_model::validate;
 use serde_json::Value;
 
-use crate::change::{Step, Target};
+use crate::change::{Next, Step, Target};
 use crate::create::{same_kind, strict};
 use crate::failure::{of_faults, of_object, of_type};
 use crate::merge::{count, merge, same_object};
@@ -19,6 +19,10 @@ use crate::service;
 impl Objects {
     /// Replaces an object, or its status or scale. Fails with Conflict if the body has a
     /// resourceVersion and the object is at another.
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "what a request names, part by part: the seam that every dialect is written against"
+    )]
     pub async fn update(
         &self,
         resource: &'static Resource,
@@ -36,10 +40,8 @@ impl Objects {
             strict(resource, &body, options)?;
         }
         let target = Target { resource, namespace, name };
-        self.change(target, options.dry_run, async |current| {
-            self.successor(current, body.clone(), sub).await
-        })
-        .await
+        let decide = |_: &Object| Ok(Next::Version(body.clone(), sub));
+        self.change(target, options.dry_run, decide).await
     }
 
     /// What a new version makes of the object: it is checked, completed, and put in its place; or

@@ -68,8 +68,9 @@ enum Source {
 enum Given {
     Changes(Deltas),
     Batch(Batch),
-    /// The follower was too slow, or the store stopped.
-    Over,
+    /// The hub let go of this follower: it was too slow, or the store stopped.
+    Released,
+    Stopped,
     Failed(WatchError),
 }
 
@@ -184,12 +185,12 @@ impl Source {
         match self {
             Self::Shared { backlog, subscription } => match backlog.pop_front() {
                 Some(changes) => Given::Changes(changes),
-                None => subscription.changes.recv().await.map_or(Given::Over, Given::Changes),
+                None => subscription.changes.recv().await.map_or(Given::Released, Given::Changes),
             },
             Self::Own(watch) => match watch.next().await {
                 Some(Ok(batch)) => Given::Batch(batch),
                 Some(Err(error)) => Given::Failed(error),
-                None => Given::Over,
+                None => Given::Stopped,
             },
         }
     }
@@ -261,10 +262,9 @@ impl ObjectWatch {
                 };
                 self.begin_again()?;
             }
-            Given::Over if self.store.status().failed.is_some() => {
-                return Err(Status::service_unavailable("the store has stopped"));
-            }
-            Given::Over => self.begin_again()?,
+            Given::Stopped => return Err(Status::service_unavailable("the store has stopped")),
+            // From the hub's memory if it is there still, else from the store.
+            Given::Released => self.begin_again()?,
         }
         Ok(())
     }

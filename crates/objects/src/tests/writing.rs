@@ -236,7 +236,7 @@ async fn events_live_on_a_lease_and_keep_it() {
     let kv = bed.key_value(made.key(), pontoon_store::Read::Linearizable).await.unwrap().unwrap();
     assert_ne!(kv.lease, 0);
     let lease = bed.store().lease_status(kv.lease).await.unwrap();
-    assert_eq!(lease.keys, [kv.key.clone()]);
+    assert_eq!(lease.keys, std::slice::from_ref(&kv.key));
     bed.store().lease_revoke(kv.lease).await.unwrap();
     assert!(!bed.exists(EVENTS, "e").await);
     // The lease that was in use is gone; the next event gets another.
