@@ -1,6 +1,8 @@
 //! What others ask of a running pod: its logs, a command in it, what it uses.
 
+use std::collections::HashSet;
 use std::io;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -128,6 +130,12 @@ impl Agent {
         let ExecOptions { command: argv, stdin, tty } = options;
         let spec = ExecSpec { argv, stdin, tty, ..ExecSpec::default() };
         Ok(cell.exec(&id, spec).await?)
+    }
+
+    /// The unpacked layers that containers of this node are made of: not to be removed. Complete once `run` has taken
+    /// over what an earlier daemon ran.
+    pub fn layers_in_use(&self) -> HashSet<PathBuf> {
+        self.views().into_iter().flat_map(|view| view.layers).collect()
     }
 
     /// What every running container uses; one that ends meanwhile is left out.

@@ -25,7 +25,7 @@ use crate::node::services::Services;
 use crate::node::status::{Health, is_same, labels, node_status};
 use crate::pod::order::Order;
 use crate::pod::record::Record;
-use crate::pod::spec::PodId;
+use crate::pod::spec::{PodId, uses_host_network};
 use crate::pod::worker::{Found, Handle, LABEL_ADDRESS, LABEL_UID, Note, View, Worker};
 use crate::report::{Outbox, Report, Reports};
 use crate::shared::Shared;
@@ -96,6 +96,7 @@ impl Agent {
         let sandboxes = self.inner.runtime.recover().await.map_err(AgentError::Recover)?;
         let shared = self.shared(assignments.clone());
         self.adopt(sandboxes, &shared, &shutdown).await;
+        let mut network = self.inner.network.up();
         let mut tasks = self.spawn_tasks(&shared, assignments.clone(), events, &shutdown);
         loop {
             let wanted = assignments.borrow_and_update().clone();
@@ -103,6 +104,8 @@ impl Agent {
             tokio::select! {
                 () = shutdown.cancelled() => break,
                 changed = assignments.changed() => if changed.is_err() { break },
+                // Kept open by the agent itself.
+                _ = network.changed() => {}
                 // Pods that are gone are forgotten, and their names may come again.
                 () = tokio::time::sleep(LOOK) => {}
             }
@@ -238,7 +241,13 @@ impl Agent {
     ) -> Option<Handle> {
         let directory = self.inner.config.data_dir.join("pods").join(&id.uid);
         let record = Record::read(&directory);
-        if record.is_none() && is_over(&order.pod) && order.stop.is_none() {
+        let ends = order.stop.is_some();
+        if record.is_none() && is_over(&order.pod) && !ends {
+            return None;
+        }
+        // Begun when it can be connected; until then the node itself says what is wrong.
+        let can_run = *self.inner.network.up().borrow() || uses_host_network(&order.pod);
+        if !can_run && !ends {
             return None;
         }
         let found = record.map(|record| Found { state: record.state, cell: None });

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use pontoon_image::{Image, ImageError, ImageStore, Reference};
+use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use crate::container::program::ImageDefaults;
@@ -18,7 +19,7 @@ pub trait ImageSource: Send + Sync + 'static {
 }
 
 /// An image that is complete here.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub(crate) struct ImageHere {
     /// Its name and digest, for the status.
     pub id: String,

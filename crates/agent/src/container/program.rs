@@ -1,13 +1,14 @@
 //! What a container runs: the pod's words over the image's.
 
 use k8s_openapi::api::core::v1::Container;
+use serde::{Deserialize, Serialize};
 
 use super::ConfigError;
 use super::environment::Variables;
 use super::expand::expand;
 
 /// What an image says about running it.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct ImageDefaults {
     pub entrypoint: Vec<String>,
     pub command: Vec<String>,

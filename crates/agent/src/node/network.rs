@@ -9,6 +9,7 @@ use async_trait::async_trait;
 use ipnet::Ipv4Net;
 use k8s_openapi::api::core::v1::Node;
 use pontoon_network::{Attachment, Bridge, Network, Peer, Vxlan};
+use tokio::sync::watch;
 use tracing::{debug, info, warn};
 
 use crate::assignments::Assignments;
@@ -24,6 +25,7 @@ pub(crate) struct NodeNetwork {
     network: Network,
     config: AgentConfig,
     state: Mutex<State>,
+    up: watch::Sender<bool>,
 }
 
 #[derive(Default)]
@@ -37,7 +39,7 @@ struct State {
 
 impl NodeNetwork {
     pub(crate) fn new(network: Network, config: AgentConfig) -> Self {
-        Self { network, config, state: Mutex::default() }
+        Self { network, config, state: Mutex::default(), up: watch::Sender::new(false) }
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -90,6 +92,8 @@ impl NodeNetwork {
         info!(%range, mtu, "the node's network is up");
         state.mtu = mtu;
         state.ipam = Some(ipam);
+        drop(state);
+        self.up.send_replace(true);
         Ok(())
     }
 
@@ -98,6 +102,11 @@ impl NodeNetwork {
         let addresses = self.network.addresses().await.unwrap_or_default();
         let own = addresses.iter().find(|found| found.address.addr() == self.config.node_address);
         own.map_or(DEFAULT_MTU, |found| found.mtu)
+    }
+
+    /// Whether pods can be connected, and when that changes.
+    pub(crate) fn up(&self) -> watch::Receiver<bool> {
+        self.up.subscribe()
     }
 
     /// Makes the overlay lead to the other nodes.

@@ -7,6 +7,8 @@ use std::time::Duration;
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
+use crate::images::ImageHere;
+
 /// The first pause before a container that failed again is restarted.
 pub(crate) const FIRST_PAUSE: Duration = Duration::from_secs(10);
 /// The longest such pause.
@@ -230,6 +232,9 @@ pub(crate) struct PodState {
     pub ip: Option<Ipv4Addr>,
     pub start_time: Option<Timestamp>,
     pub failure: Option<Failure>,
+    /// The images of its containers, by container.
+    #[serde(default)]
+    pub images: BTreeMap<String, ImageHere>,
     #[serde(skip)]
     pub sandbox: SandboxState,
     #[serde(skip)]

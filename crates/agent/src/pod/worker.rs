@@ -11,6 +11,7 @@ mod start;
 mod stop;
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use jiff::Timestamp;
@@ -28,7 +29,6 @@ use super::spec::{PodId, all_containers};
 use super::state::{PodState, Run, SandboxState};
 use super::status::status;
 use crate::engine::Cell;
-use crate::images::ImageHere;
 use crate::report::Report;
 use crate::shared::Shared;
 use crate::volume::{PodDirs, Volume};
@@ -43,6 +43,8 @@ pub(crate) struct View {
     pub pod: Arc<Pod>,
     pub status: PodStatus,
     pub cell: Option<Arc<dyn Cell>>,
+    /// The directories that its containers' root filesystems are made of.
+    pub layers: Vec<PathBuf>,
     /// How often each container was restarted, and the id of the run that is running.
     pub containers: BTreeMap<String, (u32, Option<String>)>,
 }
@@ -97,7 +99,6 @@ pub(crate) struct Worker {
     volumes: BTreeMap<String, Volume>,
     /// `volumes` is complete; it is not when a pod was found again before the managers were heard.
     volumes_ready: bool,
-    images: BTreeMap<String, ImageHere>,
     dirs: PodDirs,
     references: Vec<String>,
     tasks: BTreeMap<String, Tasks>,
@@ -138,7 +139,6 @@ impl Worker {
             cell,
             volumes: BTreeMap::new(),
             volumes_ready: false,
-            images: BTreeMap::new(),
             dirs,
             references: order.references.clone(),
             tasks: BTreeMap::new(),
@@ -311,6 +311,7 @@ impl Worker {
             pod: self.pod.clone(),
             status: status.clone(),
             cell: self.cell.clone(),
+            layers: self.state.images.values().flat_map(|image| image.layers.clone()).collect(),
             containers: containers.collect(),
         });
         if self.told.as_ref() != Some(&status) {

@@ -26,7 +26,7 @@ impl Worker {
         let missing = || ConfigError::NoObject { kind: "container", name: name.to_owned() };
         let container = all_containers(&self.pod).find(|c| c.name == name).ok_or_else(missing)?;
         let restarts = self.state.container(name).restarts;
-        let image = self.images.get(name).cloned().unwrap_or_default();
+        let image = self.state.images.get(name).cloned().unwrap_or_default();
         let assignments = self.shared.assignments.borrow().clone();
         let around = self.shared.around(&self.pod, self.state.ip, &assignments);
         let variables = environment(&around, container)?;

@@ -182,7 +182,7 @@ impl Worker {
                 let own = self.state.container_mut(name);
                 own.image = ImageState::Ready;
                 own.image_id = ensured.image.id.clone();
-                self.images.insert(name.to_owned(), ensured.image);
+                self.state.images.insert(name.to_owned(), ensured.image);
             }
             Err(error) => self.pull_failed(name, &image, error),
         }

@@ -58,7 +58,7 @@ impl Worker {
             .map(|(container, hook)| Question::of_hook(container, hook, asked.address));
         let named = lifecycle
             .and_then(|l| l.stop_signal.as_deref())
-            .or_else(|| self.images.get(name).and_then(|image| image.stop_signal.as_deref()));
+            .or_else(|| self.state.images.get(name).and_then(|image| image.stop_signal.as_deref()));
         let signal = named.and_then(signal_number).unwrap_or(SIGTERM);
         let (deadline, until) = watch::channel(Instant::now() + grace);
         let tasks = self.tasks.entry(name.to_owned()).or_default();
