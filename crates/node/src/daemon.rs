@@ -10,6 +10,7 @@ use std::sync::Arc;
 use ipnet::Ipv4Net;
 use pontoon_image::{ImageStore, RegistryConfig};
 use pontoon_network::Network;
+use rustls::crypto::CryptoProvider;
 use tokio::net::UnixListener;
 use tokio::sync::{Mutex, mpsc};
 use tokio_util::sync::CancellationToken;
@@ -24,6 +25,7 @@ use crate::join::{Joiner, found};
 use crate::member::{Founding, Member, Order};
 use crate::membership::Membership;
 use crate::rpc::{Refusal, chain};
+use crate::tls::provider;
 
 /// Why a daemon could not start.
 #[derive(Debug, thiserror::Error)]
@@ -68,6 +70,9 @@ impl Daemon {
         if !rustix::process::geteuid().is_root() {
             return Err(StartError::NotRoot);
         }
+        // Libraries that bring no provider of their own take the process's. A second daemon in one process
+        // finds it there.
+        drop(CryptoProvider::install_default(provider().as_ref().clone()));
         for dir in [&config.data_dir, &config.run_dir] {
             make_private_dir(dir)?;
         }
