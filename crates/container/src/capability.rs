@@ -21,10 +21,7 @@ const DEFAULT: CapabilitySet = CapabilitySet::CHOWN
     .union(CapabilitySet::AUDIT_WRITE);
 
 /// What a program may have, out of what the machine has to give: `available` is the shim's own permitted set.
-pub(crate) fn of(
-    security: &Security,
-    available: CapabilitySet,
-) -> Result<CapabilitySet, Refusal> {
+pub(crate) fn of(security: &Security, available: CapabilitySet) -> Result<CapabilitySet, Refusal> {
     if security.privileged {
         return Ok(available);
     }

@@ -25,10 +25,10 @@ fn check(result: libc::c_long) -> io::Result<libc::c_long> {
     if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result) }
 }
 
-/// Makes the mount that `tree` stands for refuse writes; it is attached nowhere.
+/// Makes the mount that `tree` stands for refuse writes, devices and set-uid bits; it is attached nowhere.
 pub(crate) fn make_read_only(tree: impl AsFd) -> io::Result<()> {
     let attributes = libc::mount_attr {
-        attr_set: libc::MOUNT_ATTR_RDONLY,
+        attr_set: libc::MOUNT_ATTR_RDONLY | libc::MOUNT_ATTR_NOSUID | libc::MOUNT_ATTR_NODEV,
         attr_clr: 0,
         propagation: 0,
         userns_fd: 0,

@@ -10,9 +10,9 @@ pub mod exec;
 pub mod info;
 mod kernel;
 mod protocol;
-mod seccomp;
 pub mod runtime;
 pub mod sandbox;
+mod seccomp;
 pub mod shim;
 pub mod spec;
 

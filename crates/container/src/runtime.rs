@@ -12,7 +12,7 @@ use tokio::sync::broadcast;
 use crate::cgroup::Hierarchies;
 use crate::error::{Error, Result};
 use crate::info::Event;
-use crate::protocol::{Boot, Happening, Request, Response};
+use crate::protocol::{Boot, Happening, Request, Response, SandboxInfo};
 use crate::sandbox::{Connection, Sandbox};
 use crate::spec::{SandboxSpec, check_id};
 
@@ -120,10 +120,12 @@ impl Runtime {
     async fn connect(&self, id: &str) -> Result<Sandbox> {
         let run_dir = self.run_dir(id);
         let mut subscription = Connection::open(id, &run_dir).await?;
-        let answer = subscription.ask(&Request::Info).await?;
-        let Response::Info(info) = answer else { return Err(Error::Protocol(id.to_owned())) };
-        let Response::Done = subscription.ask(&Request::Subscribe).await? else {
-            return Err(Error::Protocol(id.to_owned()));
+        let info = match subscribe(id, &mut subscription).await {
+            Ok(info) => info,
+            Err(error) => {
+                subscription.kill_shim();
+                return Err(error);
+            }
         };
         let sandbox = Sandbox::new(id, run_dir, info, self.clone());
         tokio::spawn(relay(subscription, sandbox.clone(), self.inner.events.clone()));
@@ -149,6 +151,14 @@ impl Runtime {
 
     fn cgroup(&self, id: &str) -> String {
         format!("{}/{id}", self.inner.config.cgroup_parent.trim_matches('/'))
+    }
+}
+
+async fn subscribe(id: &str, shim: &mut Connection) -> Result<SandboxInfo> {
+    let answers = (shim.ask(&Request::Info).await?, shim.ask(&Request::Subscribe).await?);
+    match answers {
+        (Response::Info(info), Response::Done) => Ok(info),
+        _ => Err(Error::Protocol(id.to_owned())),
     }
 }
 

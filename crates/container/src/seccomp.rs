@@ -101,7 +101,7 @@ mod tests {
 
     #[test]
     fn dangerous_calls_take_a_capability() {
-        use libc::{SYS_add_key, SYS_keyctl, SYS_kexec_load, SYS_mount, SYS_reboot, SYS_setns};
+        use libc::{SYS_add_key, SYS_kexec_load, SYS_keyctl, SYS_mount, SYS_reboot, SYS_setns};
         let none = CapabilitySet::empty();
         for number in [SYS_mount, SYS_setns, SYS_keyctl, SYS_add_key, SYS_reboot, SYS_kexec_load] {
             assert!(!listed(none, number), "{number}");

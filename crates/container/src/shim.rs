@@ -9,13 +9,14 @@ mod launch;
 mod log;
 mod oci;
 mod output;
-mod pause;
 mod passwd;
+mod pause;
 mod requests;
 mod rootfs;
 mod server;
 mod setup;
 mod streams;
+mod view;
 
 use std::io::{Read as _, Write as _};
 

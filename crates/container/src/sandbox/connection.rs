@@ -8,6 +8,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
+use rustix::process::{Pid, Signal};
 use tokio::io::{AsyncWriteExt, Interest};
 use tokio::net::UnixStream;
 
@@ -59,6 +60,16 @@ impl Connection {
             Ok(Ok(Response::Refused(refusal))) => Err(refusal.into()),
             Ok(answer) => answer,
             Err(_) => Err(self.gone(io::ErrorKind::TimedOut.into())),
+        }
+    }
+
+    /// Kills a shim that does not answer, or not so that it is understood; its containers die with it.
+    pub(crate) fn kill_shim(&self) {
+        let pid = self.stream.peer_cred().ok().and_then(|peer| peer.pid()).and_then(Pid::from_raw);
+        if let Some(pid) = pid
+            && let Err(error) = rustix::process::kill_process(pid, Signal::KILL)
+        {
+            tracing::debug!(sandbox = self.sandbox, %error, "the shim has ended by itself");
         }
     }
 

@@ -20,6 +20,7 @@ use rustix::pty::OpenptFlags;
 use rustix::thread::{CapabilitySet, CapabilitySets};
 use seccompiler::BpfProgram;
 
+use super::view::{self, Attachments};
 use crate::kernel;
 
 const DEVPTS_MAGIC: i64 = 0x1cd1;
@@ -42,6 +43,8 @@ pub(super) struct Program {
     pub(super) terminal: Option<RawFd>,
     pub(super) filters: Rc<Vec<BpfProgram>>,
     pub(super) capabilities: CapabilitySet,
+    /// Mounts that it puts in place first.
+    pub(super) attachments: Attachments,
 }
 
 /// Text for the kernel.
@@ -53,7 +56,7 @@ impl Executor for Program {
     /// The first call of ours: from here on the process is inside its cgroup and dies with the shim.
     fn validate(&self, _spec: &Spec) -> Result<(), ExecutorValidationError> {
         self.settle().map_err(|e| {
-            ExecutorValidationError::ArgValidationError(format!("cannot enter the cgroup: {e}"))
+            ExecutorValidationError::ArgValidationError(format!("cannot settle in the cgroup: {e}"))
         })
     }
 
@@ -78,6 +81,7 @@ impl Program {
         for door in &self.doors {
             rustix::io::write(kernel::lend(*door), b"0")?;
         }
+        view::attach(&self.attachments)?;
         Ok(rustix::process::set_parent_process_death_signal(Some(Signal::KILL))?)
     }
 
@@ -112,8 +116,7 @@ impl Program {
                 worst = errno;
             }
         }
-        let code =
-            if worst == nix::errno::Errno::ENOENT { NOT_FOUND } else { NOT_EXECUTABLE };
+        let code = if worst == nix::errno::Errno::ENOENT { NOT_FOUND } else { NOT_EXECUTABLE };
         (code, worst.into())
     }
 

@@ -91,11 +91,7 @@ pub(super) fn release(place: Place<'_>) -> Result<(), Refusal> {
         .map_err(|e| Refusal::Create(explain(&e)))
 }
 
-fn builder(
-    place: Place<'_>,
-    program: Program,
-    stdio: Stdio,
-) -> Result<ContainerBuilder, String> {
+fn builder(place: Place<'_>, program: Program, stdio: Stdio) -> Result<ContainerBuilder, String> {
     Ok(ContainerBuilder::new(place.id.to_owned(), SyscallType::default())
         .with_root_path(place.notes)
         .map_err(|e| explain(&e))?

@@ -199,7 +199,9 @@ mod tests {
 
     fn lines(path: &Path) -> Vec<String> {
         let text = std::fs::read_to_string(path).unwrap();
-        text.lines().map(|l| l.strip_prefix("1970-01-01T00:00:00.000000000Z stdout ").unwrap().to_owned()).collect()
+        text.lines()
+            .map(|l| l.strip_prefix("1970-01-01T00:00:00.000000000Z stdout ").unwrap().to_owned())
+            .collect()
     }
 
     #[test]
@@ -223,8 +225,10 @@ mod tests {
         with_end.push(b'\n');
         let (_dir, path) = logged(200, 3, &vec![with_end.as_slice(); 20]);
         let dir = path.parent().unwrap();
-        let mut names: Vec<_> =
-            std::fs::read_dir(dir).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
+        let mut names: Vec<_> = std::fs::read_dir(dir)
+            .unwrap()
+            .map(|e| e.unwrap().file_name().into_string().unwrap())
+            .collect();
         names.sort();
         assert_eq!(names, ["0.log", "0.log.1", "0.log.2"]);
         for name in names {

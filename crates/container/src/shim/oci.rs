@@ -88,12 +88,8 @@ pub(super) fn config(details: &Details<'_>) -> Result<Value, Refusal> {
 }
 
 fn mounts(details: &Details<'_>) -> Result<Vec<Value>, Refusal> {
-    let entry = |target: &str, kind: &str, options: &[&str]| {
-        json!({ "destination": target, "type": kind, "source": kind, "options": options })
-    };
-    let bind = |target: &str, source: &Path, options: &[&str]| {
-        json!({ "destination": target, "type": "bind", "source": source, "options": options })
-    };
+    let entry = |target: &str, kind: &str, options: &[&str]| json!({ "destination": target, "type": kind, "source": kind, "options": options });
+    let bind = |target: &str, source: &Path, options: &[&str]| json!({ "destination": target, "type": "bind", "source": source, "options": options });
     let access = if details.spec.security.privileged { "rw" } else { "ro" };
     let mut mounts = vec![
         entry("/proc", "proc", &["nosuid", "noexec", "nodev"]),
@@ -105,11 +101,6 @@ fn mounts(details: &Details<'_>) -> Result<Vec<Value>, Refusal> {
         ),
         entry("/dev/mqueue", "mqueue", &["nosuid", "noexec", "nodev"]),
         entry("/sys", "sysfs", &["nosuid", "noexec", "nodev", access]),
-        bind(
-            "/sys/fs/cgroup",
-            &details.dirs.cgroups(),
-            &["rbind", "rprivate", "nosuid", "noexec", "nodev", "rro"],
-        ),
     ];
     mounts.push(match details.spec.shm_bytes {
         Some(bytes) => {
@@ -135,8 +126,11 @@ fn wanted(mount: &Mount) -> Result<Value, Refusal> {
                 let text = format!("mount source {} does not exist", source.display());
                 return Err(Refusal::InvalidSpec(text));
             }
-            let options: &[&str] =
-                if mount.read_only { &["rbind", "rprivate", "rro"] } else { &["rbind", "rprivate"] };
+            let options: &[&str] = if mount.read_only {
+                &["rbind", "rprivate", "rro"]
+            } else {
+                &["rbind", "rprivate"]
+            };
             Ok(json!({
                 "destination": mount.target, "type": "bind", "source": source, "options": options,
             }))

@@ -81,7 +81,10 @@ fn group_entries(group: &str) -> impl Iterator<Item = (&str, u32, &str)> {
 }
 
 fn group_id(name: &str, group: &str) -> Option<u32> {
-    group_entries(group).find(|(entry, ..)| *entry == name).map(|(_, gid, _)| gid).or(name.parse().ok())
+    group_entries(group)
+        .find(|(entry, ..)| *entry == name)
+        .map(|(_, gid, _)| gid)
+        .or(name.parse().ok())
 }
 
 fn memberships(user: &str, group: &str) -> Vec<u32> {
@@ -95,7 +98,8 @@ fn memberships(user: &str, group: &str) -> Vec<u32> {
 mod tests {
     use super::*;
 
-    const PASSWD: &str = "root:x:0:0:root:/root:/bin/sh\nweb:x:101:102::/srv/web:/bin/false\nbroken\n";
+    const PASSWD: &str =
+        "root:x:0:0:root:/root:/bin/sh\nweb:x:101:102::/srv/web:/bin/false\nbroken\n";
     const GROUP: &str = "root:x:0:\nweb:x:102:\nlogs:x:200:other,web\n";
 
     fn check(user: &str, wanted: Result<(u32, u32, &[u32], Option<&str>), ()>) {

@@ -106,7 +106,9 @@ impl Containers {
         if everything {
             container.group.signal(signal);
         }
-        if let Some(pid) = container.pid.filter(|_| !everything || container.state == ContainerState::Created) {
+        if let Some(pid) =
+            container.pid.filter(|_| !everything || container.state == ContainerState::Created)
+        {
             kernel::kill(pid, signal).map_err(|e| failed("send the signal", e))?;
         }
         Ok(Response::Done)
@@ -175,11 +177,7 @@ impl Containers {
         };
         let stdin = stdin.try_clone().map_err(|e| failed("share the stdin", e))?;
         let set = StreamSet { stdin: true, ..StreamSet::default() };
-        Ok(Answer {
-            response: Response::Streams(set),
-            descriptors: vec![stdin],
-            held: None,
-        })
+        Ok(Answer { response: Response::Streams(set), descriptors: vec![stdin], held: None })
     }
 
     fn resize(&mut self, id: &str, size: WindowSize) -> Result<Response, Refusal> {

@@ -8,11 +8,10 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{CWD, Mode, OFlags, ResolveFlags, openat2};
 use rustix::mount::{
     FsMountFlags, FsOpenFlags, MountAttrFlags, MountFlags, MoveMountFlags, UnmountFlags,
-    fsconfig_create, fsconfig_set_string, fsmount, fsopen, mount, mount_bind, move_mount, unmount,
+    fsconfig_create, fsconfig_set_string, fsmount, fsopen, mount, move_mount, unmount,
 };
 
 use super::setup::failed;
-use crate::cgroup::Group;
 use crate::error::Refusal;
 use crate::spec::Rootfs;
 
@@ -36,18 +35,13 @@ impl Dirs {
         self.run.join("rootfs")
     }
 
-    /// What the container sees as `/sys/fs/cgroup`.
-    pub(super) fn cgroups(&self) -> PathBuf {
-        self.run.join("cgroup")
-    }
-
     pub(super) fn notes(&self) -> PathBuf {
         self.run.join("oci")
     }
 
     pub(super) fn make(&self) -> Result<(), Refusal> {
         let upper = [self.state.join("upper"), self.state.join("work")];
-        for dir in upper.iter().chain([&self.root(), &self.cgroups(), &self.notes()]) {
+        for dir in upper.iter().chain([&self.root(), &self.notes()]) {
             fs::create_dir_all(dir).map_err(|e| failed(&format!("make {}", dir.display()), e))?;
         }
         Ok(())
@@ -55,10 +49,8 @@ impl Dirs {
 
     /// Unmounts and removes all; what is not there is no error.
     pub(super) fn remove(&self) -> Result<(), Refusal> {
-        for mounted in [self.root(), self.cgroups()] {
-            // Not mounted, or not there, is what is wanted.
-            let _gone = unmount(&mounted, UnmountFlags::DETACH);
-        }
+        // Not mounted, or not there, is what is wanted.
+        let _gone = unmount(self.root(), UnmountFlags::DETACH);
         for dir in [&self.run, &self.state] {
             match fs::remove_dir_all(dir) {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => {
@@ -75,7 +67,9 @@ impl Dirs {
 pub(super) fn assemble(rootfs: &Rootfs, dirs: &Dirs) -> Result<Root, Refusal> {
     let count = rootfs.layers.len();
     if !(1..=MAX_LAYERS).contains(&count) {
-        return Err(Refusal::InvalidSpec(format!("{count} layers; 1 to {MAX_LAYERS} are possible")));
+        return Err(Refusal::InvalidSpec(format!(
+            "{count} layers; 1 to {MAX_LAYERS} are possible"
+        )));
     }
     let mut layers = Vec::with_capacity(count);
     for layer in &rootfs.layers {
@@ -105,7 +99,11 @@ fn mount_overlay(paths: &[PathBuf], layers: &[OwnedFd], dirs: &Dirs) -> io::Resu
         // The first one added is the topmost.
         for (path, fd) in paths.iter().zip(layers).rev() {
             let text = path.to_str().filter(|path| path.len() <= MAX_VALUE);
-            fsconfig_set_string(&filesystem, "lowerdir+", text.map_or_else(|| by_number(fd), str::to_owned))?;
+            fsconfig_set_string(
+                &filesystem,
+                "lowerdir+",
+                text.map_or_else(|| by_number(fd), str::to_owned),
+            )?;
         }
         Ok(filesystem)
     })();
@@ -141,30 +139,6 @@ fn old_overlay(layers: &[OwnedFd], dirs: &Dirs) -> io::Result<()> {
     );
     let options = std::ffi::CString::new(options)?;
     Ok(mount("overlay", dirs.root(), "overlay", MountFlags::empty(), Some(options.as_c_str()))?)
-}
-
-/// Puts the container's own numbers where it finds them at `/sys/fs/cgroup`.
-pub(super) fn stage_cgroups(group: &Group, dirs: &Dirs) -> Result<(), Refusal> {
-    let target = dirs.cgroups();
-    let staged = (|| -> io::Result<()> {
-        let views = group.views();
-        if let [(name, view)] = views.as_slice()
-            && name.is_empty()
-        {
-            return Ok(mount_bind(view, &target)?);
-        }
-        mount("cgroup", &target, "tmpfs", MountFlags::empty(), Some(c"mode=755,size=64k"))?;
-        for (name, view) in views {
-            let place = target.join(if name.is_empty() { "unified" } else { &name });
-            fs::create_dir(&place)?;
-            mount_bind(view, &place)?;
-            for controller in name.split(',').filter(|controller| *controller != name) {
-                std::os::unix::fs::symlink(&name, target.join(controller))?;
-            }
-        }
-        Ok(())
-    })();
-    staged.map_err(|e| Refusal::Rootfs(format!("cannot show the cgroup: {e}")))
 }
 
 /// An open root filesystem. Paths in it cannot lead out of it, whatever links it has.
@@ -242,7 +216,14 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let root = Root::open(dir.path()).unwrap();
         fs::write(dir.path().join("good"), "text").unwrap();
-        rustix::fs::mknodat(CWD, dir.path().join("fifo"), rustix::fs::FileType::Fifo, Mode::RWXU, 0).unwrap();
+        rustix::fs::mknodat(
+            CWD,
+            dir.path().join("fifo"),
+            rustix::fs::FileType::Fifo,
+            Mode::RWXU,
+            0,
+        )
+        .unwrap();
         assert_eq!(root.text("good"), "text");
         assert_eq!(root.text("/fifo"), "");
         assert_eq!(root.text("absent"), "");

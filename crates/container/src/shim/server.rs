@@ -154,9 +154,10 @@ impl Server {
     fn answer(&mut self, number: u64, request: Request) -> io::Result<()> {
         let role = matches!(request, Request::Subscribe).then_some(Role::Listening);
         self.ending |= matches!(request, Request::Shutdown);
-        let answer = self.containers.answer(request).unwrap_or_else(|refusal| {
-            Answer::from(Response::Refused(refusal))
-        });
+        let answer = self
+            .containers
+            .answer(request)
+            .unwrap_or_else(|refusal| Answer::from(Response::Refused(refusal)));
         let Some(client) = self.clients.get_mut(&number) else { return Ok(()) };
         let held = answer.held.map(|pid| Role::Holding(pid.as_raw_nonzero().get()));
         client.role = held.or(role).unwrap_or(client.role);

@@ -106,7 +106,11 @@ impl Fixture {
     }
 
     /// Runs our program with these words in a fresh sandbox and gives what it printed.
-    pub(crate) async fn output(&mut self, change: impl FnOnce(&mut ContainerSpec), words: &[&str]) -> String {
+    pub(crate) async fn output(
+        &mut self,
+        change: impl FnOnce(&mut ContainerSpec),
+        words: &[&str],
+    ) -> String {
         let sandbox = self.sandbox("once").await;
         let mut spec = self.container("once", words);
         change(&mut spec);
@@ -155,8 +159,11 @@ impl Drop for Fixture {
     fn drop(&mut self) {
         for dir in self.cgroup_dirs() {
             kill_below(&dir);
+            let _shared = dir.parent().map(std::fs::remove_dir);
         }
-        let Ok(sandboxes) = std::fs::read_dir(self.config.run_dir.join("sandboxes")) else { return };
+        let Ok(sandboxes) = std::fs::read_dir(self.config.run_dir.join("sandboxes")) else {
+            return;
+        };
         for sandbox in sandboxes.flatten() {
             let log = std::fs::read_to_string(sandbox.path().join("shim.log")).unwrap_or_default();
             eprint!("{log}");

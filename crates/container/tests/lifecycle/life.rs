@@ -23,9 +23,11 @@ pub(crate) async fn starts_and_exits() {
 pub(crate) async fn program_that_cannot_run() {
     let mut fixture = Fixture::new();
     let sandbox = fixture.sandbox("s").await;
-    for (id, program, code, reason) in
-        [("a", "/absent", 127, "No such file"), ("b", "absent", 127, "No such file"), ("c", "/etc", 126, "denied")]
-    {
+    for (id, program, code, reason) in [
+        ("a", "/absent", 127, "No such file"),
+        ("b", "absent", 127, "No such file"),
+        ("c", "/etc", 126, "denied"),
+    ] {
         let mut spec = fixture.container(id, &[]);
         spec.argv = vec![program.into()];
         sandbox.create(spec).await.unwrap();
@@ -167,7 +169,9 @@ pub(crate) async fn exits_are_told() {
     while seen.len() < 4 {
         seen.push(match fixture.events.recv().await.unwrap() {
             Event::Started { sandbox, container, .. } => format!("{sandbox}/{container} started"),
-            Event::Exited { sandbox, container, exit } => format!("{sandbox}/{container} exited {}", exit.code),
+            Event::Exited { sandbox, container, exit } => {
+                format!("{sandbox}/{container} exited {}", exit.code)
+            }
             Event::SandboxDied { sandbox } => format!("{sandbox} died"),
         });
     }

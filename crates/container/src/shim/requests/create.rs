@@ -21,6 +21,7 @@ use crate::shim::pause;
 use crate::shim::rootfs::{self, Dirs};
 use crate::shim::setup::failed;
 use crate::shim::streams::Streams;
+use crate::shim::view::View;
 use crate::spec::{ContainerSpec, PidNamespace, SeccompProfile};
 
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
@@ -48,7 +49,8 @@ impl Containers {
             }
             Err(refusal) => {
                 self.reap();
-                for leftover in [group.remove(), dirs.remove()].into_iter().filter_map(Result::err) {
+                for leftover in [group.remove(), dirs.remove()].into_iter().filter_map(Result::err)
+                {
                     eprintln!("after a failed create: {leftover}");
                 }
                 Err(refusal)
@@ -69,7 +71,6 @@ impl Containers {
         }
         dirs.make()?;
         let root = rootfs::assemble(&spec.rootfs, dirs)?;
-        rootfs::stage_cgroups(group, dirs)?;
         let account =
             passwd::resolve(&spec.user, &root.text("/etc/passwd"), &root.text("/etc/group"))?;
         root.make_dir(&spec.cwd)
@@ -123,6 +124,8 @@ impl Containers {
         let (status, told) =
             pipe_with(PipeFlags::CLOEXEC).map_err(|e| failed("make the pipes", e))?;
         let doors = container.group.doors()?;
+        let view =
+            View::of(&container.group).map_err(|e| failed("show the container its cgroup", e))?;
         let program = Program {
             argv: c_strings(spec.argv.iter().cloned()).map_err(|e| invalid("arguments", &e))?,
             env: env_strings(&container.env)?,
@@ -132,6 +135,7 @@ impl Containers {
             terminal: streams.terminal_socket(),
             filters: container.rights.filters.clone(),
             capabilities: container.rights.capabilities,
+            attachments: view.attachments(),
         };
         let place = PlaceOf::new(&container.id, &container.dirs);
         let Streams { stdio, ends, .. } = streams;
@@ -221,9 +225,7 @@ pub(super) fn merge(env: &mut Vec<(String, String)>, more: &[(String, String)]) 
     }
 }
 
-pub(super) fn env_strings(
-    env: &[(String, String)],
-) -> Result<Vec<std::ffi::CString>, Refusal> {
+pub(super) fn env_strings(env: &[(String, String)]) -> Result<Vec<std::ffi::CString>, Refusal> {
     if let Some((name, _)) = env.iter().find(|(name, _)| name.is_empty() || name.contains('=')) {
         return Err(Refusal::InvalidSpec(format!("{name:?} is no name for a variable")));
     }
@@ -248,7 +250,13 @@ mod tests {
         for good in ["", "/", "/srv", "/proc-like/x"] {
             assert!(check_cwd(good).is_ok(), "{good:?}");
         }
-        for bad in ["srv", "/proc/self/fd/7", "//proc/self/fd/7", "/./proc/1/cwd", "/srv/../proc/self/fd/3"] {
+        for bad in [
+            "srv",
+            "/proc/self/fd/7",
+            "//proc/self/fd/7",
+            "/./proc/1/cwd",
+            "/srv/../proc/self/fd/3",
+        ] {
             assert!(check_cwd(bad).is_err(), "{bad:?}");
         }
     }

@@ -61,11 +61,11 @@ impl Containers {
             terminal: streams.terminal_socket(),
             filters: container.rights.filters.clone(),
             capabilities: container.rights.capabilities,
+            attachments: Vec::new(),
         };
         let Streams { stdio, ends, .. } = streams;
-        let pid = container
-            .place()
-            .with(|place| launch::enter(place, program, stdio, &account, cwd))?;
+        let pid =
+            container.place().with(|place| launch::enter(place, program, stdio, &account, cwd))?;
         drop(told);
         streams::started(&status)
             .map_err(|reason| Refusal::Program { program: name.clone(), reason })?;
@@ -80,11 +80,7 @@ fn account(container: &Container, user: Option<&User>) -> Result<Account, Refusa
     passwd::resolve(user, &root.text("/etc/passwd"), &root.text("/etc/group"))
 }
 
-fn environment(
-    container: &Container,
-    spec: &ExecSpec,
-    account: &Account,
-) -> Vec<(String, String)> {
+fn environment(container: &Container, spec: &ExecSpec, account: &Account) -> Vec<(String, String)> {
     let mut env = container.env.clone();
     if spec.user.is_some() {
         let home = account.home.clone().unwrap_or_else(|| "/".into());
@@ -100,7 +96,8 @@ fn environment(
 /// Our ends of a command's streams, for the daemon to have.
 fn hand_out(ends: Ends, stdin: bool) -> Result<(StreamSet, Vec<OwnedFd>), Refusal> {
     let Some(socket) = ends.terminal else {
-        let set = StreamSet { stdin: ends.stdin.is_some(), stdout: true, stderr: true, terminal: false };
+        let set =
+            StreamSet { stdin: ends.stdin.is_some(), stdout: true, stderr: true, terminal: false };
         return Ok((set, [ends.stdin, ends.stdout, ends.stderr].into_iter().flatten().collect()));
     };
     let lost = |e| failed("take the command's terminal", e);
