@@ -15,6 +15,8 @@ pub enum When {
     Not(&'static [&'static str]),
     /// If it is this.
     Is(&'static str),
+    /// If it is a number other than 0.
+    NotZero,
     /// If it is true.
     True,
     /// If it is false.
@@ -39,13 +41,12 @@ pub const FIELDS: &[Unsupported] = &[
     no(&["resourceClaims"], When::Set),
     no(&["resources"], When::Set),
     no(&["overhead"], When::Set),
-    no(&["readinessGates"], When::Set),
     no(&["schedulingGates"], When::Set),
     no(&["schedulingGroup"], When::Set),
     no(&["evictionResponders"], When::Set),
     no(&["priorityClassName"], When::Set),
+    no(&["priority"], When::NotZero),
     no(&["hostUsers"], When::False),
-    no(&["hostIPC"], When::True),
     no(&["hostnameOverride"], When::Set),
     no(&["setHostnameAsFQDN"], When::True),
     no(&["os", "name"], When::Not(&["linux"])),
@@ -59,10 +60,8 @@ pub const FIELDS: &[Unsupported] = &[
     no(&["securityContext", "seccompProfile", "type"], When::Is("Localhost")),
     no(&["securityContext", "supplementalGroupsPolicy"], When::Not(&["Merge"])),
     no(&["containers", "*", "volumeDevices"], When::Set),
-    no(&["containers", "*", "restartPolicy"], When::Set),
     no(&["containers", "*", "restartPolicyRules"], When::Set),
     no(&["containers", "*", "resources", "claims"], When::Set),
-    no(&["containers", "*", "lifecycle", "stopSignal"], When::Set),
     no(&["containers", "*", "livenessProbe", "grpc"], When::Set),
     no(&["containers", "*", "readinessProbe", "grpc"], When::Set),
     no(&["containers", "*", "startupProbe", "grpc"], When::Set),
@@ -78,7 +77,6 @@ pub const FIELDS: &[Unsupported] = &[
     no(&["containers", "*", "volumeMounts", "*", "mountPropagation"], When::Not(&["None"])),
     no(&["containers", "*", "volumeMounts", "*", "recursiveReadOnly"], When::Not(&["Disabled"])),
     no(&["initContainers", "*", "volumeDevices"], When::Set),
-    no(&["initContainers", "*", "restartPolicy"], When::Set),
     no(&["initContainers", "*", "restartPolicyRules"], When::Set),
     no(&["volumes", "*", "emptyDir", "medium"], When::Not(&["", "Memory"])),
     no(&["volumes", "*", "projected", "sources", "*", "clusterTrustBundle"], When::Set),
@@ -158,6 +156,7 @@ fn cannot(value: &Value, when: When) -> bool {
         },
         When::Not(known) => text.is_some_and(|t| !t.is_empty() && !known.contains(&t)),
         When::Is(word) => text == Some(word),
+        When::NotZero => value.as_i64().is_some_and(|n| n != 0),
         When::True => value == &Value::Bool(true),
         When::False => value == &Value::Bool(false),
     }

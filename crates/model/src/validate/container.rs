@@ -74,6 +74,10 @@ impl Containers<'_> {
         }
         let policy = container.image_pull_policy.as_deref().unwrap_or_default();
         faults.one_of(&at.child("imagePullPolicy"), policy, PULL_POLICIES);
+        if let Some(restart) = container.restart_policy.as_deref() {
+            let policies = &["Always", "Never", "OnFailure"];
+            faults.one_of(&at.child("restartPolicy"), restart, policies);
+        }
         let message = container.termination_message_policy.as_deref().unwrap_or_default();
         faults.one_of(&at.child("terminationMessagePolicy"), message, MESSAGE_POLICIES);
         let host_network = self.spec.host_network == Some(true);
