@@ -1,6 +1,6 @@
 //! The agent: one task a pod, the node's wires and names, its status; all after the newest assignments.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -98,9 +98,14 @@ impl Agent {
         self.adopt(sandboxes, &shared, &shutdown).await;
         let mut network = self.inner.network.up();
         let mut tasks = self.spawn_tasks(&shared, assignments.clone(), events, &shutdown);
+        let mut swept = false;
         loop {
             let wanted = assignments.borrow_and_update().clone();
             self.assign(&wanted, &shared, &shutdown);
+            if wanted.complete && !swept {
+                self.sweep(&wanted, &shared, &shutdown);
+                swept = true;
+            }
             tokio::select! {
                 () = shutdown.cancelled() => break,
                 changed = assignments.changed() => if changed.is_err() { break },
@@ -228,6 +233,35 @@ impl Agent {
                     }
                 }
             }
+        }
+    }
+
+    /// Ends what an earlier daemon left of pods that are assigned no more and live no more: their files.
+    fn sweep(&self, wanted: &Assignments, shared: &Arc<Shared>, shutdown: &CancellationToken) {
+        let assigned: HashSet<String> =
+            wanted.pods.values().filter_map(|pod| PodId::of(pod)).map(|id| id.uid).collect();
+        let mut pods = self.lock();
+        let is_left = |uid: &str| !assigned.contains(uid) && !pods.contains_key(uid);
+        let data_dir = &self.inner.config.data_dir;
+        let records: Vec<_> =
+            Record::read_all(data_dir).into_iter().filter(|(id, _)| is_left(&id.uid)).collect();
+        let known: HashSet<String> = records.iter().map(|(id, _)| id.uid.clone()).collect();
+        for directory in [data_dir.join("pods"), self.inner.config.run_dir.join("pods")] {
+            for entry in std::fs::read_dir(directory).into_iter().flatten().flatten() {
+                let uid = entry.file_name().to_string_lossy().into_owned();
+                if is_left(&uid) && !known.contains(&uid) {
+                    info!(uid, "removing the leavings of a pod that nobody knows");
+                    if let Err(error) = std::fs::remove_dir_all(entry.path()) {
+                        warn!(uid, %error, "removing the leavings of a pod");
+                    }
+                }
+            }
+        }
+        for (id, record) in records {
+            let (uid, order) = (id.uid.clone(), Order::unassigned(&record.pod));
+            let found = Some(Found { state: record.state, cell: None });
+            let handle = Worker::spawn(id, order, found, shared.clone(), shutdown.clone());
+            pods.insert(uid, handle);
         }
     }
 
