@@ -10,8 +10,8 @@ use bytes::Bytes;
 
 use crate::testing::{Cluster, member, run};
 use crate::{
-    Compare, MemberError, OpResponse, OpenError, Put, Range, Read, Role, Store, Tuning, Txn,
-    WatchRequest, WriteError,
+    Compare, MemberError, OpResponse, OpenError, Put, Range, Read, ReadError, Role, Store, Tuning,
+    Txn, WatchRequest, WriteError,
 };
 
 fn patient() -> Tuning {
@@ -303,41 +303,56 @@ async fn increment(store: &Store) -> Option<bool> {
     }
 }
 
+/// Increments until ten are done; answers with how many are, and how many may be.
+async fn increment_ten_times(store: Store) -> (u64, u64) {
+    let (mut done, mut unknown) = (0, 0);
+    while done < 10 {
+        match increment(&store).await {
+            Some(true) => done += 1,
+            Some(false) => {}
+            None => unknown += 1,
+        }
+    }
+    (done, unknown)
+}
+
 #[test]
-fn whatever_is_killed_every_increment_counts_once() {
+fn whoever_is_killed_or_cut_off_every_increment_counts_once() {
     run(async {
         let mut cluster = Cluster::new(3, patient()).await;
-        let stop = tokio_util::sync::CancellationToken::new();
         let mut last = 0;
-        for turn in 0..4 {
+        for turn in 0..6 {
             let leader = cluster.leader(&cluster.ids()).await;
-            let survivors: Vec<_> = cluster.ids().into_iter().filter(|id| *id != leader).collect();
-            let clients: Vec<_> = (0..6)
-                .map(|number| {
-                    let store = cluster.store(survivors[number % 2]).clone();
-                    let stop = stop.clone();
-                    tokio::spawn(async move {
-                        let mut counts = (0_u64, 0_u64);
-                        while !stop.is_cancelled() && counts.0 < 10 {
-                            match increment(&store).await {
-                                Some(true) => counts.0 += 1,
-                                Some(false) => {}
-                                None => counts.1 += 1,
-                            }
-                        }
-                        counts
-                    })
-                })
+            let kill = turn % 2 == 0;
+            // One that is cut off comes back; its clients wait for that.
+            let clients: Vec<_> = cluster
+                .ids()
+                .into_iter()
+                .filter(|id| !kill || *id != leader)
+                .flat_map(|id| [id, id])
+                .map(|id| tokio::spawn(increment_ten_times(cluster.store(id).clone())))
                 .collect();
-            cluster.store(survivors[0]).put(format!("turn {turn}"), "x").await.expect("written");
-            cluster.kill(leader).await;
+            let survivor = cluster.ids().into_iter().find(|id| *id != leader).unwrap();
+            let store = cluster.store(survivor).clone();
+            store.put(format!("before {turn}"), "x").await.expect("written");
+            if kill {
+                cluster.kill(leader).await;
+            } else {
+                cluster.net.cut(&[leader]);
+            }
+            store.put(format!("after {turn}"), "x").await.expect("written");
+            drop(store);
+            if kill {
+                cluster.start(leader).await;
+            } else {
+                cluster.net.heal();
+            }
             let (mut done, mut unknown) = (0, 0);
             for client in clients {
                 let counts = client.await.expect("no panic");
                 done += counts.0;
                 unknown += counts.1;
             }
-            cluster.start(leader).await;
             let counter = get(cluster.store(leader), "counter").await.expect("it is there");
             let counter: u64 = std::str::from_utf8(&counter).unwrap().parse().unwrap();
             let added = counter - last;
@@ -346,6 +361,41 @@ fn whatever_is_killed_every_increment_counts_once() {
                 "{added} were added, {done} acknowledged, {unknown} unknown"
             );
             last = counter;
+        }
+    });
+}
+
+#[test]
+fn history_and_log_stay_bounded_by_themselves() {
+    run(async {
+        let tuning = Tuning {
+            history_revisions: 100,
+            snapshot_bytes: 64 << 10,
+            keep_entries: 10,
+            segment_bytes: 16 << 10,
+            ..patient()
+        };
+        let cluster = Cluster::new(3, tuning).await;
+        let mut written = 0;
+        let bounded = |store: &Store| {
+            let status = store.status();
+            status.compact_revision > 1000 && status.snapshot_index > 1000
+        };
+        while !cluster.ids().iter().all(|id| bounded(cluster.store(*id))) {
+            let puts = (0..64).map(|number| {
+                cluster.store(1 + number % 3).put(format!("key {number}"), vec![b'x'; 100])
+            });
+            for done in futures::future::join_all(puts).await {
+                done.expect("written");
+                written += 1;
+            }
+        }
+        for id in cluster.ids() {
+            let read = cluster.store(id).range(Range::prefix(""), Read::Linearizable).await;
+            let read = read.expect("read");
+            assert_eq!((read.count, read.revision), (64, written + 1));
+            let old = cluster.store(id).range(Range::prefix("").at(2), Read::Local).await;
+            assert!(matches!(old, Err(ReadError::Compacted { .. })));
         }
     });
 }

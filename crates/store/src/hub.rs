@@ -188,8 +188,13 @@ impl Hub {
     }
 
     /// The state was replaced by a newer one: tells watchers what lies between, or that it is gone.
-    pub(crate) fn replaced(&self, state: &State) {
+    /// `read` is called with the hub held still, as everywhere: first the hub, then the state.
+    pub(crate) fn replaced<'s, S>(&self, read: impl FnOnce() -> S)
+    where
+        S: std::ops::Deref<Target = State> + 's,
+    {
         let mut inner = self.lock();
+        let state = read();
         let next = self.published() + 1;
         let compact_revision = state.compact_revision();
         if next < compact_revision {

@@ -59,6 +59,8 @@ impl Store {
     /// Opens the store in `config.dir`, restores its state and starts to take part.
     ///
     /// An empty directory is fine: the store waits to be bootstrapped or added by another member.
+    /// Its tasks run in the runtime that this is called in; a runtime of its own keeps heartbeats
+    /// from waiting behind other work. They run until [`Store::shutdown`].
     pub async fn open(
         config: StoreConfig,
         transport: Arc<dyn Transport>,

@@ -221,7 +221,7 @@ impl RaftStateMachine<Types> for Machine {
         self.replica.lessor.reset(state.leases());
         // A dump that is being taken of the old state notices, and is given up.
         *self.replica.state_mut() = *state;
-        self.replica.hub.replaced(&self.replica.state());
+        self.replica.hub.replaced(|| self.replica.state());
         self.replica.applied.send_replace(name.index + 1);
         Ok(())
     }
