@@ -193,3 +193,58 @@ async fn an_informer_gives_a_whole_picture_and_then_the_changes() {
     stop.cancel();
     assert!(informer.next().await.is_none());
 }
+
+/// A view kept up by a watch is the list, whatever happened and wherever the watch began.
+#[tokio::test(flavor = "multi_thread")]
+async fn views_kept_up_by_watches_are_the_list() {
+    let bed = bed().await;
+    let selector = LabelSelector::parse("x=1").unwrap();
+    let listed = crate::ListOptions { labels: Some(selector.clone()), ..Default::default() };
+    let mut views: Vec<(BTreeMap<String, u64>, ObjectWatch)> = Vec::new();
+    let mut seed: u64 = 0x5eed;
+    for step in 0..400_u32 {
+        seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        let (name, choice) = (format!("m{}", (seed >> 33) % 6), (seed >> 40) % 5);
+        let there = bed.exists(CONFIG_MAPS, &name).await;
+        match (there, choice) {
+            (false, _) => drop(map(&bed, &name).await),
+            (true, 0) => {
+                drop(bed.remove(CONFIG_MAPS, &name, &DeleteOptions::default()).await.unwrap())
+            }
+            (true, x) => {
+                label(&bed, &name, json!({"x": (x % 2).to_string(), "n": step.to_string()})).await
+            }
+        }
+        if step % 40 == 0 {
+            let list = bed.list(CONFIG_MAPS, None, &listed).await.unwrap();
+            let revision = list.revision;
+            let view = list.items.iter().map(|o| (o.meta.name.clone(), o.meta.resource_version));
+            let options = WatchOptions { labels: Some(selector.clone()), ..after(revision) };
+            let watch = bed.watch(CONFIG_MAPS, None, options).await.unwrap();
+            views.push((view.collect(), watch));
+        }
+    }
+    // The last change, which every watch must tell.
+    map(&bed, "end").await;
+    label(&bed, "end", json!({"x": "1"})).await;
+    let list = bed.list(CONFIG_MAPS, None, &listed).await.unwrap();
+    let wanted: BTreeMap<String, u64> =
+        list.items.iter().map(|o| (o.meta.name.clone(), o.meta.resource_version)).collect();
+    for (mut view, mut watch) in views {
+        while !view.contains_key("end") {
+            let name = |o: &pontoon_model::object::Object| o.meta.name.clone();
+            match watch.next().await.unwrap().unwrap() {
+                WatchEvent::Added(o) => {
+                    assert_eq!(view.insert(name(&o), o.meta.resource_version), None, "added anew");
+                }
+                WatchEvent::Modified(o) => {
+                    let before = view.insert(name(&o), o.meta.resource_version);
+                    assert!(before.is_some_and(|r| r < o.meta.resource_version), "in order");
+                }
+                WatchEvent::Deleted(o) => assert!(view.remove(&name(&o)).is_some(), "was there"),
+                WatchEvent::Bookmark(_) => {}
+            }
+        }
+        assert_eq!(view, wanted);
+    }
+}
