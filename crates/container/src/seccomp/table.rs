@@ -2,6 +2,10 @@
 //!
 //! Three parts: those of every architecture, those that only x86-64 has or numbers apart, and those too new for
 //! `libc` (they have one number everywhere). Some come with a capability.
+#![cfg_attr(
+    not(test),
+    expect(clippy::wildcard_imports, reason = "the lists are of libc's names, 300 of them")
+)]
 
 use libc::c_long;
 use rustix::thread::CapabilitySet;

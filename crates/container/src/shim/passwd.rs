@@ -102,7 +102,9 @@ mod tests {
         "root:x:0:0:root:/root:/bin/sh\nweb:x:101:102::/srv/web:/bin/false\nbroken\n";
     const GROUP: &str = "root:x:0:\nweb:x:102:\nlogs:x:200:other,web\n";
 
-    fn check(user: &str, wanted: Result<(u32, u32, &[u32], Option<&str>), ()>) {
+    type Wanted<'a> = Result<(u32, u32, &'a [u32], Option<&'a str>), ()>;
+
+    fn check(user: &str, wanted: Wanted<'_>) {
         let named = User::Named { user: user.into(), groups: vec![] };
         let found = resolve(&named, PASSWD, GROUP);
         let found = found.as_ref().map_err(|_| ());

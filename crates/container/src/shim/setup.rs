@@ -16,8 +16,7 @@ use crate::spec::SandboxSpec;
 
 const SHM_BYTES: u64 = 64 << 20;
 /// What of `/proc/sys` belongs to the sandbox's own namespaces.
-const OWN_SYSCTLS: [&str; 6] =
-    ["net.", "kernel.shm", "kernel.msg", "kernel.sem", "fs.mqueue.", "kernel.domainname"];
+const OWN_SYSCTLS: [&str; 5] = ["net.", "kernel.shm", "kernel.msg", "kernel.sem", "fs.mqueue."];
 
 /// The sandbox that this process has become.
 #[derive(Debug)]
@@ -74,9 +73,8 @@ fn namespaces(spec: &SandboxSpec) -> Result<(), Refusal> {
 
 fn sysctls(spec: &SandboxSpec) -> Result<(), Refusal> {
     for (name, value) in &spec.sysctls {
-        let own = OWN_SYSCTLS.iter().any(|prefix| name.starts_with(prefix))
-            && !(spec.host_network && name.starts_with("net."))
-            && !(spec.host_ipc && !name.starts_with("net."));
+        let of_host = if name.starts_with("net.") { spec.host_network } else { spec.host_ipc };
+        let own = !of_host && OWN_SYSCTLS.iter().any(|prefix| name.starts_with(prefix));
         let clean = !name.contains('/') && !name.contains("..");
         if !own || !clean {
             return Err(Refusal::InvalidSpec(format!("sysctl {name} is not the sandbox's own")));

@@ -1,5 +1,10 @@
 //! Real sandboxes on the real kernel. This binary is three things: the tests, the shim that they start, and the program
 //! that runs in the containers, so that nothing else is needed.
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a test, though not one that clippy knows as such"
+)]
 
 mod fixture;
 mod isolation;
