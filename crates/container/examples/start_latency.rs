@@ -26,12 +26,14 @@ fn main() -> Result<(), Failure> {
 
 async fn measure(runs: usize, program: PathBuf) -> Result<(), Failure> {
     let dir = std::env::temp_dir().join(format!("start-latency-{}", std::process::id()));
+    // A tmpfs, as for a daemon; ext4 is slow to make what was removed a moment ago.
+    let run_dir = Path::new("/run").join(dir.file_name().ok_or("no name")?);
     let layer = dir.join("layer");
     std::fs::create_dir_all(layer.join("bin"))?;
     std::fs::copy(&program, layer.join("bin/busybox"))?;
     let runtime = Runtime::new(RuntimeConfig {
         state_dir: dir.join("state"),
-        run_dir: dir.join("run"),
+        run_dir: run_dir.clone(),
         cgroup_parent: format!("start-latency-{}", std::process::id()),
         exe: "/proc/self/exe".into(),
     })?;
@@ -49,6 +51,7 @@ async fn measure(runs: usize, program: PathBuf) -> Result<(), Failure> {
     }
     memory(&runtime, &layer).await?;
     runtime.release().await?;
+    std::fs::remove_dir_all(run_dir)?;
     Ok(std::fs::remove_dir_all(dir)?)
 }
 

@@ -36,6 +36,8 @@ impl Sandbox {
 }
 
 pub(super) fn enter(boot: Boot) -> Result<Sandbox, Refusal> {
+    // Executed by descriptor, it would be called by the descriptor's number.
+    rustix::thread::set_name(c"pontoon-shim").map_err(|e| failed("take a name", e))?;
     rustix::process::setsid().map_err(|e| failed("start a session", e))?;
     // Orphans of containers in a shared pid namespace are reaped here.
     rustix::process::set_child_subreaper(Some(rustix::process::getpid()))

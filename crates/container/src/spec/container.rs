@@ -15,7 +15,7 @@ pub struct ContainerSpec {
     pub rootfs: Rootfs,
     /// The program and its arguments; the program is looked up in the `PATH` of `env` if it has no slash.
     pub argv: Vec<String>,
-    /// The environment. `PATH` and `HOME` are added if missing, `TERM` too with a terminal.
+    /// The environment. `PATH`, `HOME`, `HOSTNAME` (if the sandbox has one) and, with a terminal, `TERM` are added if missing.
     pub env: Vec<(String, String)>,
     /// The working directory, made if missing; empty is `/`.
     pub cwd: String,
@@ -35,7 +35,7 @@ pub struct ContainerSpec {
     pub log: LogConfig,
     /// Which processes it sees.
     pub pid_namespace: PidNamespace,
-    /// `/dev/shm`'s size in bytes; 64 MiB when absent. Containers of a sandbox share it.
+    /// A `/dev/shm` of its own, of so many bytes; when absent, the sandbox's, of 64 MiB, which the others share.
     pub shm_bytes: Option<u64>,
 }
 
