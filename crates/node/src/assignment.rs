@@ -1,7 +1,7 @@
 //! What a manager tells a node to be: one line for each object that concerns it, a stream that never ends.
 
-pub mod dispatch;
-pub mod follow;
+pub(crate) mod dispatch;
+pub(crate) mod follow;
 mod references;
 
 use pontoon_model::resource::{self, Resource};

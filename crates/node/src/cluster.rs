@@ -264,7 +264,7 @@ impl Records {
 
 /// The refusal for a name that no node has.
 #[must_use]
-pub fn no_such_node(name: &str) -> Refusal {
+pub(crate) fn no_such_node(name: &str) -> Refusal {
     Refusal::not_found(format!("no node is named {name}; `pontoon node ls` lists them"))
 }
 

@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use k8s_openapi::api::core::v1::ObjectReference;
 use pontoon_model::resource;
 use pontoon_objects::{Objects, Patch, Sub, WriteOptions};
-use serde_json::{Value, json};
+use serde_json::json;
 
 /// Events remembered for counting; then the memory starts afresh.
 const REMEMBERED_MAX: usize = 4096;
@@ -20,6 +20,20 @@ pub struct Recorder {
     objects: Objects,
     seen: Mutex<HashMap<Similar, (String, u64)>>,
     serial: AtomicU64,
+}
+
+/// Something that happened.
+pub struct Occurrence<'a> {
+    /// Whether somebody should look.
+    pub warning: bool,
+    /// One word in camel case.
+    pub reason: &'a str,
+    /// A sentence for people.
+    pub message: &'a str,
+    pub at: Timestamp,
+    /// Which part of the cluster says so, and on which node if it is a node's.
+    pub component: &'a str,
+    pub host: Option<&'a str>,
 }
 
 /// What makes two events the same one, happening again.
@@ -40,61 +54,72 @@ impl Recorder {
     }
 
     /// Writes an event, or counts it up when it happened before.
-    pub async fn record(
-        &self,
-        regarding: &ObjectReference,
-        warning: bool,
-        reason: &str,
-        message: &str,
-        at: Timestamp,
-        source: Value,
-    ) {
-        let message = cut(message);
+    pub async fn record(&self, regarding: &ObjectReference, what: &Occurrence<'_>) {
         let similar = Similar {
             uid: regarding.uid.clone().unwrap_or_default(),
             field: regarding.field_path.clone().unwrap_or_default(),
-            reason: reason.to_owned(),
-            message: message.to_owned(),
+            reason: what.reason.to_owned(),
+            message: cut(what.message).to_owned(),
         };
-        let namespace = regarding.namespace.clone().unwrap_or_else(|| "default".to_owned());
-        let again = {
-            let mut seen = self.lock();
-            seen.get_mut(&similar).map(|(name, count)| {
-                *count += 1;
-                (name.clone(), *count)
-            })
-        };
-        let options = WriteOptions::default();
-        let at = at.to_string();
-        if let Some((name, count)) = again {
-            let patch =
-                Patch::Merge(json!({ "count": count, "lastTimestamp": whole_seconds(&at) }));
-            let done = self
-                .objects
-                .patch(resource::EVENTS, Some(&namespace), &name, &patch, Sub::None, &options)
-                .await;
-            match done {
-                Ok(_) => return,
-                Err(status) if status.is_not_found() => {}
-                Err(status) => return tracing::debug!(status.message, "count an event"),
-            }
+        let again = self.lock().get_mut(&similar).map(|(name, count)| {
+            *count += 1;
+            (name.clone(), *count)
+        });
+        if let Some((name, count)) = again
+            && self.count_up(regarding, &name, count, what).await
+        {
+            return;
         }
+        self.create(regarding, similar, what).await;
+    }
+
+    /// Counts an event up; false when it is gone.
+    async fn count_up(
+        &self,
+        regarding: &ObjectReference,
+        name: &str,
+        count: u64,
+        what: &Occurrence<'_>,
+    ) -> bool {
+        let change = json!({ "count": count, "lastTimestamp": seconds(what.at) });
+        let (namespace, patch, options) =
+            (namespace(regarding), Patch::Merge(change), WriteOptions::default());
+        let done = self
+            .objects
+            .patch(resource::EVENTS, Some(namespace), name, &patch, Sub::None, &options)
+            .await;
+        match done {
+            Err(status) if status.is_not_found() => false,
+            Err(status) => {
+                tracing::debug!(status.message, "count an event");
+                true
+            }
+            Ok(_) => true,
+        }
+    }
+
+    async fn create(&self, regarding: &ObjectReference, similar: Similar, what: &Occurrence<'_>) {
         let serial = self.serial.fetch_add(1, Ordering::Relaxed);
         let name = format!("{}.{serial:x}", regarding.name.as_deref().unwrap_or("object"));
         let body = json!({
             "apiVersion": "v1",
             "kind": "Event",
-            "metadata": { "namespace": namespace, "name": name },
+            "metadata": { "namespace": namespace(regarding), "name": name },
             "involvedObject": regarding,
-            "type": if warning { "Warning" } else { "Normal" },
-            "reason": reason,
-            "message": message,
-            "source": source,
-            "firstTimestamp": whole_seconds(&at),
-            "lastTimestamp": whole_seconds(&at),
+            "type": if what.warning { "Warning" } else { "Normal" },
+            "reason": what.reason,
+            "message": similar.message,
+            "source": { "component": what.component, "host": what.host },
+            "firstTimestamp": seconds(what.at),
+            "lastTimestamp": seconds(what.at),
             "count": 1,
         });
-        match self.objects.create(resource::EVENTS, Some(&namespace), body, &options).await {
+        let options = WriteOptions::default();
+        match self
+            .objects
+            .create(resource::EVENTS, Some(namespace(regarding)), body, &options)
+            .await
+        {
             Ok(_) => self.remember(similar, name),
             Err(status) => tracing::debug!(status.message, "write an event"),
         }
@@ -113,12 +138,14 @@ impl Recorder {
     }
 }
 
+/// Events of what has no namespace (nodes) are kept in the default one.
+fn namespace(regarding: &ObjectReference) -> &str {
+    regarding.namespace.as_deref().unwrap_or("default")
+}
+
 /// Kubernetes' `Time` has whole seconds.
-fn whole_seconds(time: &str) -> String {
-    match time.split_once('.') {
-        Some((whole, _)) => format!("{whole}Z"),
-        None => time.to_owned(),
-    }
+fn seconds(at: Timestamp) -> String {
+    format!("{at:.0}")
 }
 
 fn cut(message: &str) -> &str {

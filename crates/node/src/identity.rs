@@ -1,9 +1,9 @@
 //! Who a node is: the cluster's certificate authority, a node's own certificate, and the tokens that
 //! let a new node ask for one.
 
-pub mod authority;
-pub mod certificate;
-pub mod token;
+pub(crate) mod authority;
+pub(crate) mod certificate;
+pub(crate) mod token;
 
 use std::fmt;
 
@@ -39,10 +39,10 @@ impl fmt::Display for Role {
 
 /// The DNS name that every manager's certificate carries, so that a node may verify "a manager" by
 /// the ordinary rules of TLS without knowing which.
-pub const ANY_MANAGER: &str = "manager.pontoon.internal";
+pub(crate) const ANY_MANAGER: &str = "manager.pontoon.internal";
 
 /// The DNS name that only this node's certificate carries.
 #[must_use]
-pub fn node_dns_name(node: &str) -> String {
+pub(crate) fn node_dns_name(node: &str) -> String {
     format!("{node}.node.pontoon.internal")
 }

@@ -49,11 +49,11 @@ pub struct Peers {
 }
 
 impl Images {
-    async fn from_registry(&self, reference: &Reference) -> Result<Arc<Image>, ImageError> {
+    async fn pull(&self, reference: &Reference) -> Result<Arc<Image>, ImageError> {
         self.store.pull(reference, &self.registries, Progress::none()).await
     }
 
-    async fn from_peers(&self, reference: &Reference) -> Option<Arc<Image>> {
+    async fn ask_peers(&self, reference: &Reference) -> Option<Arc<Image>> {
         let peers = self.peers.as_ref()?;
         let members = peers.members.borrow().clone();
         let alive = members.iter().filter(|m| m.status == Status::Alive && m.name != peers.node);
@@ -106,18 +106,18 @@ impl Images {
 impl ImageSource for Images {
     async fn fetch(&self, reference: &Reference, fresh: bool) -> Result<Arc<Image>, ImageError> {
         if fresh && reference.registry().is_some() {
-            return match self.from_registry(reference).await {
+            return match self.pull(reference).await {
                 Ok(image) => Ok(image),
-                Err(error) => self.from_peers(reference).await.ok_or(error),
+                Err(error) => self.ask_peers(reference).await.ok_or(error),
             };
         }
         // What no registry has was loaded or imported on some node: this one, or another.
         if let Some(image) = self.store.get(reference) {
             return Ok(image);
         }
-        match self.from_peers(reference).await {
+        match self.ask_peers(reference).await {
             Some(image) => Ok(image),
-            None => self.from_registry(reference).await,
+            None => self.pull(reference).await,
         }
     }
 }

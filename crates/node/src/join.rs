@@ -24,7 +24,7 @@ const NAME_LEN_MAX: usize = 63;
 
 /// What a joining node says, once it knows that it talks to the right cluster.
 #[derive(Serialize, Deserialize)]
-pub struct JoinRequest {
+pub(crate) struct JoinRequest {
     pub token: JoinToken,
     pub name: String,
     pub address: IpAddr,
@@ -33,7 +33,7 @@ pub struct JoinRequest {
 
 /// What a node that was let in is told.
 #[derive(Serialize, Deserialize)]
-pub struct JoinAnswer {
+pub(crate) struct JoinAnswer {
     pub cluster: String,
     pub role: Role,
     pub member: u64,
@@ -46,7 +46,7 @@ pub struct JoinAnswer {
 }
 
 /// A node that wants to join, as it describes itself.
-pub struct Joiner<'a> {
+pub(crate) struct Joiner<'a> {
     pub name: &'a str,
     pub address: Option<IpAddr>,
     pub token: &'a str,
@@ -59,7 +59,7 @@ impl Joiner<'_> {
     ///
     /// # Errors
     /// What is wrong and what to do about it.
-    pub async fn join(&self) -> Result<Membership, Refusal> {
+    pub(crate) async fn join(&self) -> Result<Membership, Refusal> {
         check_name(self.name)?;
         let token: JoinToken =
             self.token.parse().map_err(|e| Refusal::bad_request(format!("join: {e}")))?;
@@ -147,7 +147,7 @@ impl Joiner<'_> {
 ///
 /// # Errors
 /// When it is not, with what a name may be.
-pub fn check_name(name: &str) -> Result<(), Refusal> {
+pub(crate) fn check_name(name: &str) -> Result<(), Refusal> {
     let plain = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit();
     let inner = name.bytes().all(|b| plain(b) || b == b'-');
     let ends = name.bytes().next().is_some_and(plain) && name.bytes().last().is_some_and(plain);
@@ -182,7 +182,7 @@ fn local_address_towards(manager: SocketAddr) -> Result<IpAddr, Refusal> {
 ///
 /// # Errors
 /// When the token is not valid, the name taken, or the store refuses.
-pub async fn admit(records: &Records, request: JoinRequest) -> Result<JoinAnswer, Refusal> {
+pub(crate) async fn admit(records: &Records, request: JoinRequest) -> Result<JoinAnswer, Refusal> {
     check_name(&request.name)?;
     if request.address.is_ipv6() {
         return Err(crate::member::only_v4(request.address));
@@ -215,7 +215,7 @@ pub async fn admit(records: &Records, request: JoinRequest) -> Result<JoinAnswer
 ///
 /// # Errors
 /// When the request is malformed.
-pub fn sign(
+pub(crate) fn sign(
     cluster: &Cluster,
     name: &str,
     role: Role,
@@ -233,7 +233,7 @@ pub fn sign(
 ///
 /// # Errors
 /// When keys or certificates cannot be made.
-pub fn found(
+pub(crate) fn found(
     name: &str,
     address: IpAddr,
     ranges: (ipnet::Ipv4Net, ipnet::Ipv4Net),

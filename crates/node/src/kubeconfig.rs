@@ -15,7 +15,7 @@ use crate::rpc::Refusal;
 ///
 /// # Errors
 /// When no key or certificate can be made.
-pub fn make(cluster: &Cluster, address: IpAddr) -> Result<String, Refusal> {
+pub(crate) fn make(cluster: &Cluster, address: IpAddr) -> Result<String, Refusal> {
     let request = Request::create().map_err(|e| Refusal::internal(&e))?;
     let certificate = cluster.authority.sign(&request.request_pem, &Subject::Admin);
     let certificate = certificate.map_err(|e| Refusal::internal(&e))?;

@@ -2,9 +2,9 @@
 //! both believe to lead for a moment; every write is conditional on what it was decided from, so that the
 //! late one's fail.
 
-pub mod controllers;
-pub mod liveness;
-pub mod scheduling;
+pub(crate) mod controllers;
+pub(crate) mod liveness;
+pub(crate) mod scheduling;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -26,7 +26,7 @@ const BOOTSTRAP_PAUSE_MAX: Duration = Duration::from_secs(5);
 
 /// What the leader's work needs.
 #[derive(Clone)]
-pub struct Leader {
+pub(crate) struct Leader {
     pub objects: Objects,
     pub view: Arc<View>,
     pub recorder: Arc<Recorder>,
@@ -36,7 +36,11 @@ pub struct Leader {
 
 impl Leader {
     /// Does the leader's work whenever this manager leads, until the token ends it.
-    pub async fn run(self, mut leadership: watch::Receiver<Leadership>, stop: CancellationToken) {
+    pub(crate) async fn run(
+        self,
+        mut leadership: watch::Receiver<Leadership>,
+        stop: CancellationToken,
+    ) {
         loop {
             let elected = tokio::select! {
                 elected = leadership.wait_for(|l| l.is_me) => elected.is_ok(),

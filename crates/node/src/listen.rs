@@ -32,7 +32,7 @@ const HEAD_TIMEOUT: Duration = Duration::from_secs(20);
 /// A port that could not be opened.
 #[derive(Debug, thiserror::Error)]
 #[error("listen on {address}: {}", advice(source))]
-pub struct ListenError {
+pub(crate) struct ListenError {
     address: SocketAddr,
     source: io::Error,
 }
@@ -48,7 +48,7 @@ fn advice(error: &io::Error) -> String {
 ///
 /// # Errors
 /// When it is taken or may not be opened.
-pub async fn bind(address: SocketAddr) -> Result<TcpListener, ListenError> {
+pub(crate) async fn bind(address: SocketAddr) -> Result<TcpListener, ListenError> {
     let socket = if address.is_ipv4() {
         tokio::net::TcpSocket::new_v4()
     } else {
@@ -63,7 +63,7 @@ pub async fn bind(address: SocketAddr) -> Result<TcpListener, ListenError> {
 }
 
 /// Accepts TLS connections until the token ends it, each served by `serve`.
-pub async fn tls<F, S>(
+pub(crate) async fn tls<F, S>(
     listener: TcpListener,
     tls: Tls,
     protocols: &'static [&'static [u8]],
@@ -129,7 +129,7 @@ async fn next(
 }
 
 /// Serves HTTP/1.1 or HTTP/2, whichever the client speaks, on one stream.
-pub async fn http<T, B, F, H>(stream: T, handle: H)
+pub(crate) async fn http<T, B, F, H>(stream: T, handle: H)
 where
     T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     B: http_body::Body + Send + 'static,

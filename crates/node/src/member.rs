@@ -3,7 +3,7 @@
 //! do not notice.
 
 mod follow;
-pub mod manager;
+pub(crate) mod manager;
 mod node_api;
 mod renew;
 
@@ -41,7 +41,7 @@ const SETTLE_TIMEOUT: Duration = Duration::from_secs(60);
 /// Pause before an agent that could not run is started again.
 const AGENT_PAUSE: Duration = Duration::from_secs(5);
 /// Owner of the node's network devices and tables.
-pub const OWNER: &str = "pontoon";
+pub(crate) const OWNER: &str = "pontoon";
 
 /// A cluster to be made with this node.
 pub struct Founding {
@@ -414,7 +414,7 @@ fn start_agent(
 
 /// The refusal of an address that pods' wires cannot go over yet.
 #[must_use]
-pub fn only_v4(address: IpAddr) -> Refusal {
+pub(crate) fn only_v4(address: IpAddr) -> Refusal {
     Refusal::bad_request(format!(
         "{address} is no IPv4 address; nodes reach each other over IPv4 only so far: give one with --advertise-addr"
     ))

@@ -12,7 +12,11 @@ use crate::rpc::{Refusal, chain};
 ///
 /// # Errors
 /// When the managers that would be left are no quorum, or the store cannot answer.
-pub async fn remove(store: &Store, objects: &Objects, node: &NodeRecord) -> Result<(), Refusal> {
+pub(crate) async fn remove(
+    store: &Store,
+    objects: &Objects,
+    node: &NodeRecord,
+) -> Result<(), Refusal> {
     let is_member = store.members().iter().any(|status| status.member.id == node.member);
     if is_member {
         store.remove_member(node.member).await.map_err(|e| {

@@ -17,7 +17,7 @@ use pontoon_objects::{DeleteOptions, Objects, Sub, WriteOptions};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use crate::events::Recorder;
+use crate::events::{Occurrence, Recorder};
 use crate::rpc::Refusal;
 use crate::rpc::client::ManagerClient;
 use crate::view::View;
@@ -75,7 +75,7 @@ impl From<Report> for WireReport {
 }
 
 /// A worker's way to deliver reports: any manager takes them.
-pub struct ToManagers(pub ManagerClient);
+pub(crate) struct ToManagers(pub ManagerClient);
 
 #[async_trait]
 impl Reports for ToManagers {
@@ -90,7 +90,7 @@ impl Reports for ToManagers {
 }
 
 /// Adds the labels that a node was started with to what its agent finds out by itself.
-pub struct WithLabels {
+pub(crate) struct WithLabels {
     pub labels: Vec<(String, String)>,
     pub inner: Arc<dyn Reports>,
 }
@@ -196,8 +196,15 @@ impl Sink {
                 self.take_node(node, &status, labels).await
             }
             WireReport::Event { regarding, warning, reason, message, at } => {
-                let source = json!({ "component": "pontoon-agent", "host": node });
-                self.recorder.record(&regarding, warning, &reason, &message, at, source).await;
+                let what = Occurrence {
+                    warning,
+                    reason: &reason,
+                    message: &message,
+                    at,
+                    component: "pontoon-agent",
+                    host: Some(node),
+                };
+                self.recorder.record(&regarding, &what).await;
                 Ok(())
             }
         }

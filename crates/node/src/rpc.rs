@@ -1,7 +1,7 @@
 //! Requests between nodes: HTTP/2 over mutual TLS on the manager port.
 
-pub mod client;
-pub mod server;
+pub(crate) mod client;
+pub(crate) mod server;
 
 use std::io;
 
@@ -13,10 +13,10 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 /// A body of any kind: whole, streamed, or passed through.
-pub type Body = UnsyncBoxBody<Bytes, io::Error>;
+pub(crate) type Body = UnsyncBoxBody<Bytes, io::Error>;
 
 /// The most that a request or an answer read as a whole may hold.
-pub const BODY_BYTES_MAX: usize = 4 << 20;
+pub(crate) const BODY_BYTES_MAX: usize = 4 << 20;
 
 /// What goes wrong in a request, in words for the person who waits for it.
 #[derive(Clone, Debug, thiserror::Error, serde::Serialize, serde::Deserialize)]
@@ -82,7 +82,7 @@ impl Refusal {
 
 /// An error and its causes on one line.
 #[must_use]
-pub fn chain(error: &(dyn std::error::Error + 'static)) -> String {
+pub(crate) fn chain(error: &(dyn std::error::Error + 'static)) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
     while let Some(next) = cause {
@@ -97,12 +97,12 @@ pub fn chain(error: &(dyn std::error::Error + 'static)) -> String {
 }
 
 /// A body that is there as a whole.
-pub fn full(bytes: impl Into<Bytes>) -> Body {
+pub(crate) fn full(bytes: impl Into<Bytes>) -> Body {
     Full::new(bytes.into()).map_err(|never| match never {}).boxed_unsync()
 }
 
 /// A value as a JSON answer.
-pub fn json(value: &impl Serialize) -> Response<Body> {
+pub(crate) fn json(value: &impl Serialize) -> Response<Body> {
     let bytes = serde_json::to_vec(value).expect("plain data becomes JSON");
     let mut response = Response::new(full(bytes));
     let kind = header::HeaderValue::from_static("application/json");
@@ -114,7 +114,7 @@ pub fn json(value: &impl Serialize) -> Response<Body> {
 ///
 /// # Errors
 /// When it is too large, breaks off, or is not what was expected.
-pub async fn read_json<T, B>(body: B) -> Result<T, Refusal>
+pub(crate) async fn read_json<T, B>(body: B) -> Result<T, Refusal>
 where
     T: DeserializeOwned,
     B: http_body::Body,

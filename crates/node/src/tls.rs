@@ -17,16 +17,16 @@ use tokio_rustls::{TlsAcceptor, TlsConnector, client, server};
 use crate::identity::certificate::{Credentials, CredentialsError, Peer};
 
 /// Protocol name (ALPN) of a raft stream between managers.
-pub const ALPN_STORE: &[u8] = b"pontoon-store";
+pub(crate) const ALPN_STORE: &[u8] = b"pontoon-store";
 /// Protocol name (ALPN) of HTTP/2.
-pub const ALPN_H2: &[u8] = b"h2";
+pub(crate) const ALPN_H2: &[u8] = b"h2";
 /// Protocol name (ALPN) of HTTP/1.1.
-pub const ALPN_HTTP1: &[u8] = b"http/1.1";
+pub(crate) const ALPN_HTTP1: &[u8] = b"http/1.1";
 
 /// How long a connection attempt with its handshake may take.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 /// How long a client may take for its handshake before it is cut off.
-pub const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
+pub(crate) const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Why TLS could not be set up.
 #[derive(Debug, thiserror::Error)]
@@ -139,7 +139,7 @@ impl Configs {
 ///
 /// # Errors
 /// When there is no answer in time or the other end cannot be verified.
-pub async fn connect_anonymous(
+pub(crate) async fn connect_anonymous(
     address: SocketAddr,
     name: &str,
     authority_pem: Option<&str>,
@@ -182,7 +182,7 @@ fn roots(authority_pem: &str) -> Result<RootCertStore, TlsError> {
 
 /// The one cryptography provider of the process.
 #[must_use]
-pub fn provider() -> Arc<CryptoProvider> {
+pub(crate) fn provider() -> Arc<CryptoProvider> {
     Arc::new(rustls::crypto::ring::default_provider())
 }
 

@@ -16,7 +16,7 @@ use crate::identity::node_dns_name;
 use crate::tls::{ALPN_HTTP1, ALPN_STORE, Tls};
 
 /// Streams to other managers for the store.
-pub struct ToManagers {
+pub(crate) struct ToManagers {
     pub tls: Tls,
 }
 
@@ -29,7 +29,7 @@ impl Transport for ToManagers {
 }
 
 /// Streams to nodes' own APIs for logs and exec.
-pub struct ToNodes {
+pub(crate) struct ToNodes {
     pub tls: Tls,
     pub records: watch::Receiver<Arc<Vec<NodeRecord>>>,
 }

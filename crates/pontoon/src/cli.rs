@@ -14,7 +14,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
     max_term_width = 100,
     after_help = "Example:\n  pontoon demo                 three nodes on this machine, for a look\n  pontoon up                   this server becomes a cluster of one; it prints how others join"
 )]
-pub struct Cli {
+pub(crate) struct Cli {
     #[command(flatten)]
     pub global: Global,
     #[command(subcommand)]
@@ -23,7 +23,7 @@ pub struct Cli {
 
 /// Options of every command.
 #[derive(Args, Clone)]
-pub struct Global {
+pub(crate) struct Global {
     /// State that survives: identity, replicated log, images
     #[arg(
         long,
@@ -59,7 +59,7 @@ pub struct Global {
 
 /// How a command prints what it found.
 #[derive(Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
-pub enum Output {
+pub(crate) enum Output {
     /// Columns for people
     #[default]
     Table,
@@ -73,7 +73,7 @@ pub enum Output {
 
 /// What to do.
 #[derive(Subcommand)]
-pub enum Command {
+pub(crate) enum Command {
     /// Run this node's process in the foreground; what a systemd unit starts
     #[command(after_help = "Example:\n  pontoon daemon --node-name a")]
     Daemon(Daemon),
@@ -150,7 +150,7 @@ pub enum Command {
 
 /// Options of `daemon`.
 #[derive(Args, Clone)]
-pub struct Daemon {
+pub(crate) struct Daemon {
     /// This node's name in the cluster: a DNS label [default: the host name]
     #[arg(long, env = "PONTOON_NODE_NAME", value_name = "NAME")]
     pub node_name: Option<String>,
@@ -167,7 +167,7 @@ pub struct Daemon {
 
 /// Options of `init`.
 #[derive(Args, Clone)]
-pub struct Init {
+pub(crate) struct Init {
     /// Address at which other nodes reach this one [default: that of the default route]
     #[arg(long, value_name = "ADDR")]
     pub advertise_addr: Option<IpAddr>,
@@ -181,7 +181,7 @@ pub struct Init {
 
 /// Options of `join`.
 #[derive(Args, Clone)]
-pub struct Join {
+pub(crate) struct Join {
     /// The token that `pontoon join-token` prints on a manager
     #[arg(long)]
     pub token: String,
@@ -195,7 +195,7 @@ pub struct Join {
 
 /// Options of `leave`.
 #[derive(Args, Clone)]
-pub struct Leave {
+pub(crate) struct Leave {
     /// Leave though no manager answers, or though this manager is the last: its state is lost
     #[arg(long)]
     pub force: bool,
@@ -203,7 +203,7 @@ pub struct Leave {
 
 /// Options of `up`.
 #[derive(Args, Clone)]
-pub struct Up {
+pub(crate) struct Up {
     #[command(flatten)]
     pub daemon: Daemon,
     /// Join the cluster of this manager instead of making one
@@ -216,7 +216,7 @@ pub struct Up {
 
 /// Options of `join-token`.
 #[derive(Args)]
-pub struct JoinToken {
+pub(crate) struct JoinToken {
     /// The role that the token gives
     pub role: RoleName,
     /// Print the token alone
@@ -229,14 +229,14 @@ pub struct JoinToken {
 
 /// A role on the command line.
 #[derive(Clone, Copy, ValueEnum)]
-pub enum RoleName {
+pub(crate) enum RoleName {
     Worker,
     Manager,
 }
 
 /// Commands on nodes.
 #[derive(Subcommand)]
-pub enum Node {
+pub(crate) enum Node {
     /// List the nodes
     #[command(visible_alias = "list", after_help = "Example:\n  pontoon node ls")]
     Ls,
@@ -267,7 +267,7 @@ pub enum Node {
 
 /// Commands on images.
 #[derive(Subcommand)]
-pub enum Image {
+pub(crate) enum Image {
     /// List this node's images
     #[command(visible_alias = "list", after_help = "Example:\n  pontoon image ls")]
     Ls,
@@ -301,7 +301,7 @@ pub enum Image {
 
 /// Options of `run`.
 #[derive(Args)]
-pub struct Run {
+pub(crate) struct Run {
     /// The application's name
     pub name: String,
     /// The image
@@ -329,7 +329,7 @@ pub struct Run {
 
 /// Commands on services.
 #[derive(Subcommand)]
-pub enum Service {
+pub(crate) enum Service {
     /// List the services
     #[command(visible_alias = "list", after_help = "Example:\n  pontoon service ls")]
     Ls(Scope),
@@ -337,7 +337,7 @@ pub enum Service {
 
 /// Which namespace to look at.
 #[derive(Args)]
-pub struct Scope {
+pub(crate) struct Scope {
     /// Namespace
     #[arg(long, short, default_value = "default")]
     pub namespace: String,
@@ -348,7 +348,7 @@ pub struct Scope {
 
 /// Options of `logs`.
 #[derive(Args)]
-pub struct Logs {
+pub(crate) struct Logs {
     pub pod: String,
     /// Namespace
     #[arg(long, short, default_value = "default")]
@@ -369,7 +369,7 @@ pub struct Logs {
 
 /// Options of `exec`.
 #[derive(Args)]
-pub struct Exec {
+pub(crate) struct Exec {
     pub pod: String,
     /// Namespace
     #[arg(long, short, default_value = "default")]
@@ -390,7 +390,7 @@ pub struct Exec {
 
 /// Commands on local machines.
 #[derive(Subcommand)]
-pub enum Machine {
+pub(crate) enum Machine {
     /// Make machines: each is a node's worth of namespaces on this computer
     #[command(after_help = "Example:\n  pontoon machine create a b c")]
     Create {
@@ -419,7 +419,7 @@ pub enum Machine {
 
 /// Options of `demo`.
 #[derive(Args)]
-pub struct Demo {
+pub(crate) struct Demo {
     /// End by itself instead of leaving the cluster up
     #[arg(long)]
     pub once: bool,
@@ -427,7 +427,7 @@ pub struct Demo {
 
 /// Options of `hello`.
 #[derive(Args)]
-pub struct Hello {
+pub(crate) struct Hello {
     #[command(subcommand)]
     pub command: Option<HelloCommand>,
     /// Port to answer on
@@ -437,7 +437,7 @@ pub struct Hello {
 
 /// What else the built-in image's program does.
 #[derive(Subcommand)]
-pub enum HelloCommand {
+pub(crate) enum HelloCommand {
     /// Ask a URL over HTTP and print the answers
     Get {
         url: String,

@@ -16,17 +16,17 @@ use serde_json::Value;
 use tokio::net::UnixStream;
 
 /// A body to send: whole or streamed.
-pub type Body = UnsyncBoxBody<Bytes, std::io::Error>;
+pub(crate) type Body = UnsyncBoxBody<Bytes, std::io::Error>;
 
 /// A client of one daemon.
 #[derive(Clone)]
-pub struct Client {
+pub(crate) struct Client {
     socket: PathBuf,
 }
 
 impl Client {
     /// A client of the daemon with this run directory.
-    pub fn new(run_dir: &Path) -> Self {
+    pub(crate) fn new(run_dir: &Path) -> Self {
         Self { socket: socket_in(run_dir) }
     }
 
@@ -34,7 +34,7 @@ impl Client {
     ///
     /// # Errors
     /// When no daemon listens, with what to do.
-    pub async fn connect(&self) -> anyhow::Result<UnixStream> {
+    pub(crate) async fn connect(&self) -> anyhow::Result<UnixStream> {
         UnixStream::connect(&self.socket).await.with_context(|| {
             format!(
                 "reach the daemon at {}: is it running? Start it with `pontoon daemon` (or `pontoon up`), \
@@ -45,7 +45,7 @@ impl Client {
     }
 
     /// Whether a daemon listens.
-    pub async fn is_up(&self) -> bool {
+    pub(crate) async fn is_up(&self) -> bool {
         UnixStream::connect(&self.socket).await.is_ok()
     }
 
@@ -53,7 +53,7 @@ impl Client {
     ///
     /// # Errors
     /// When the daemon cannot be reached.
-    pub async fn send(&self, request: Request<Body>) -> anyhow::Result<Response<Incoming>> {
+    pub(crate) async fn send(&self, request: Request<Body>) -> anyhow::Result<Response<Incoming>> {
         let stream = self.connect().await?;
         let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
         // Ends with the answer's body, or with this process.
@@ -65,7 +65,7 @@ impl Client {
     ///
     /// # Errors
     /// What the daemon says is wrong.
-    pub async fn call(
+    pub(crate) async fn call(
         &self,
         method: Method,
         path: &str,
@@ -88,7 +88,7 @@ impl Client {
     ///
     /// # Errors
     /// What the daemon says is wrong.
-    pub async fn get(&self, path: &str) -> anyhow::Result<Value> {
+    pub(crate) async fn get(&self, path: &str) -> anyhow::Result<Value> {
         self.call(Method::GET, path, None).await
     }
 
@@ -96,7 +96,7 @@ impl Client {
     ///
     /// # Errors
     /// What the daemon says is wrong.
-    pub async fn post(&self, path: &str, body: &Value) -> anyhow::Result<Value> {
+    pub(crate) async fn post(&self, path: &str, body: &Value) -> anyhow::Result<Value> {
         self.call(Method::POST, path, Some(body)).await
     }
 }
@@ -105,12 +105,12 @@ impl Client {
 ///
 /// # Errors
 /// When the path is malformed.
-pub fn request(method: Method, path: &str, body: Body) -> anyhow::Result<Request<Body>> {
+pub(crate) fn request(method: Method, path: &str, body: Body) -> anyhow::Result<Request<Body>> {
     Ok(Request::builder().method(method).uri(path).header(header::HOST, "pontoon").body(body)?)
 }
 
 /// A body that is there as a whole.
-pub fn full(bytes: impl Into<Bytes>) -> Body {
+pub(crate) fn full(bytes: impl Into<Bytes>) -> Body {
     Full::new(bytes.into()).map_err(|never| match never {}).boxed_unsync()
 }
 
@@ -118,7 +118,7 @@ pub fn full(bytes: impl Into<Bytes>) -> Body {
 ///
 /// # Errors
 /// When the status is not a good one.
-pub async fn checked(response: Response<Incoming>) -> anyhow::Result<Response<Incoming>> {
+pub(crate) async fn checked(response: Response<Incoming>) -> anyhow::Result<Response<Incoming>> {
     let status = response.status();
     if status.is_success() || status == StatusCode::SWITCHING_PROTOCOLS {
         return Ok(response);
@@ -135,7 +135,7 @@ pub async fn checked(response: Response<Incoming>) -> anyhow::Result<Response<In
 }
 
 /// A text as one part of a path or a query.
-pub fn encode(text: &str) -> String {
+pub(crate) fn encode(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for byte in text.bytes() {
         if byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.' | b'~') {

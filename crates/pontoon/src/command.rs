@@ -21,7 +21,7 @@ use crate::client::Client;
 ///
 /// # Errors
 /// What failed, for the user to read.
-pub async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
+pub(crate) async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
     let global = cli.global;
     let client = Client::new(&global.run_dir);
     let output = global.output;

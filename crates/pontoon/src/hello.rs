@@ -27,7 +27,7 @@ const ANSWER_BYTES_MAX: usize = 1 << 20;
 ///
 /// # Errors
 /// When the port is taken or the server does not answer.
-pub async fn run(hello: Hello) -> anyhow::Result<ExitCode> {
+pub(crate) async fn run(hello: Hello) -> anyhow::Result<ExitCode> {
     match hello.command {
         None => serve(hello.port).await,
         Some(HelloCommand::Get { url, times, timeout_ms }) => {

@@ -8,7 +8,7 @@ use serde_json::Value;
 use crate::cli::Output;
 
 /// Columns of text under headings.
-pub struct Table {
+pub(crate) struct Table {
     headings: Vec<&'static str>,
     /// How many of the headings are for `wide` only, counted from the right.
     wide: usize,
@@ -17,12 +17,12 @@ pub struct Table {
 
 impl Table {
     /// A table with these headings, the last `wide` of which only `--output wide` shows.
-    pub fn new(headings: &[&'static str], wide: usize) -> Self {
+    pub(crate) fn new(headings: &[&'static str], wide: usize) -> Self {
         Self { headings: headings.to_vec(), wide, rows: Vec::new() }
     }
 
     /// Adds a row: a cell for every heading.
-    pub fn row(&mut self, cells: Vec<String>) {
+    pub(crate) fn row(&mut self, cells: Vec<String>) {
         self.rows.push(cells);
     }
 
@@ -39,7 +39,7 @@ impl Table {
 }
 
 /// Prints headings and rows in columns three spaces apart, as kubectl does.
-pub fn print_columns<'a>(
+pub(crate) fn print_columns<'a>(
     headings: &'a [String],
     rows: impl Iterator<Item = &'a [String]> + Clone,
     out: &mut impl Write,
@@ -64,7 +64,7 @@ pub fn print_columns<'a>(
 ///
 /// # Errors
 /// When standard output is closed.
-pub fn print(
+pub(crate) fn print(
     output: Output,
     value: &Value,
     table: impl FnOnce(&Value) -> Table,
@@ -81,7 +81,7 @@ pub fn print(
 ///
 /// # Errors
 /// When standard output is closed.
-pub fn document(output: Output, value: &Value) -> anyhow::Result<()> {
+pub(crate) fn document(output: Output, value: &Value) -> anyhow::Result<()> {
     let mut out = std::io::stdout().lock();
     match output {
         Output::Yaml => write!(out, "{}", serde_saphyr::to_string(value)?)?,
@@ -94,7 +94,7 @@ pub fn document(output: Output, value: &Value) -> anyhow::Result<()> {
 ///
 /// # Errors
 /// When standard output is closed.
-pub fn say(output: Output, value: &Value, words: &str) -> anyhow::Result<()> {
+pub(crate) fn say(output: Output, value: &Value, words: &str) -> anyhow::Result<()> {
     match output {
         Output::Table | Output::Wide => writeln!(std::io::stdout().lock(), "{words}")?,
         Output::Json | Output::Yaml => document(output, value)?,
@@ -103,7 +103,7 @@ pub fn say(output: Output, value: &Value, words: &str) -> anyhow::Result<()> {
 }
 
 /// Prints an error with its causes and gives the exit code for it.
-pub fn failed(error: &anyhow::Error) -> ExitCode {
+pub(crate) fn failed(error: &anyhow::Error) -> ExitCode {
     let text = format!("{error:#}");
     let mut err = std::io::stderr().lock();
     // Nobody is left to tell when standard error is closed, too.
@@ -117,7 +117,7 @@ pub fn failed(error: &anyhow::Error) -> ExitCode {
 }
 
 /// Text of a JSON value: a string as it is, `-` for nothing.
-pub fn text(value: &Value) -> String {
+pub(crate) fn text(value: &Value) -> String {
     match value {
         Value::Null => "-".to_owned(),
         Value::String(text) => text.clone(),

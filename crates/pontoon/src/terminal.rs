@@ -3,13 +3,13 @@
 use rustix::termios::{OptionalActions, Termios, tcgetattr, tcgetwinsize, tcsetattr};
 
 /// Standard input in raw mode until this is dropped.
-pub struct Raw {
+pub(crate) struct Raw {
     before: Termios,
 }
 
 impl Raw {
     /// Switches standard input to raw mode; `None` when it is no terminal.
-    pub fn enter() -> Option<Self> {
+    pub(crate) fn enter() -> Option<Self> {
         let stdin = std::io::stdin();
         let before = tcgetattr(&stdin).ok()?;
         let mut raw = before.clone();
@@ -22,12 +22,12 @@ impl Raw {
 impl Drop for Raw {
     fn drop(&mut self) {
         // The terminal may be gone; there is nothing to restore then.
-        drop(tcsetattr(std::io::stdin(), OptionalActions::Now, &self.before));
+        tcsetattr(std::io::stdin(), OptionalActions::Now, &self.before).ok();
     }
 }
 
 /// Columns and rows of the terminal on standard output.
-pub fn size() -> Option<(u16, u16)> {
+pub(crate) fn size() -> Option<(u16, u16)> {
     let size = tcgetwinsize(std::io::stdout()).ok()?;
     Some((size.ws_col, size.ws_row))
 }

@@ -228,7 +228,7 @@ fn names(pod: &Pod) -> (&str, &str) {
 
 /// Where the managers among these nodes are reached.
 #[must_use]
-pub fn managers(records: &[NodeRecord]) -> Vec<ManagerAddress> {
+pub(crate) fn managers(records: &[NodeRecord]) -> Vec<ManagerAddress> {
     let managers = records.iter().filter(|record| record.role == Role::Manager);
     managers
         .map(|record| ManagerAddress {

@@ -14,7 +14,7 @@ use crate::identity::Role;
 use crate::membership::ManagerAddress;
 
 /// Takes lines and publishes what they add up to.
-pub struct Follower {
+pub(crate) struct Follower {
     node: String,
     assignments: watch::Sender<Arc<Assignments>>,
     /// What is being told between a beginning and its completion.
@@ -23,7 +23,7 @@ pub struct Follower {
 
 /// What a line says beyond objects, for the node itself.
 #[derive(Debug, PartialEq, Eq)]
-pub enum News {
+pub(crate) enum News {
     Managers(Vec<ManagerAddress>),
     Role(Role),
 }
@@ -31,24 +31,24 @@ pub enum News {
 impl Follower {
     /// A follower for this node that has been told nothing.
     #[must_use]
-    pub fn new(node: &str) -> Self {
+    pub(crate) fn new(node: &str) -> Self {
         let (assignments, _) = watch::channel(Arc::default());
         Self { node: node.to_owned(), assignments, coming: None }
     }
 
     /// What the node is to be, the newest.
     #[must_use]
-    pub fn assignments(&self) -> watch::Receiver<Arc<Assignments>> {
+    pub(crate) fn assignments(&self) -> watch::Receiver<Arc<Assignments>> {
         self.assignments.subscribe()
     }
 
     /// The stream broke off; a new one begins with everything.
-    pub fn interrupted(&mut self) {
+    pub(crate) fn interrupted(&mut self) {
         self.coming = None;
     }
 
     /// Takes one line.
-    pub fn take(&mut self, line: Line) -> Option<News> {
+    pub(crate) fn take(&mut self, line: Line) -> Option<News> {
         match line {
             Line::Begin => self.coming = Some(Assignments::default()),
             Line::Complete => {

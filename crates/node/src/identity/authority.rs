@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use super::{ANY_MANAGER, Role, node_dns_name};
 
 /// How long a node certificate is valid; it is renewed at two thirds of that.
-pub const NODE_CERTIFICATE_DAYS: i64 = 90;
+pub(crate) const NODE_CERTIFICATE_DAYS: i64 = 90;
 /// How long the authority itself is valid.
 const AUTHORITY_DAYS: i64 = 20 * 365;
 

@@ -16,7 +16,7 @@ pub struct Credentials {
 }
 
 /// A new key and the request to sign it.
-pub struct Request {
+pub(crate) struct Request {
     pub key_pem: String,
     pub request_pem: String,
 }
@@ -47,7 +47,7 @@ impl Request {
     ///
     /// # Errors
     /// When no key can be made.
-    pub fn create() -> Result<Self, CredentialsError> {
+    pub(crate) fn create() -> Result<Self, CredentialsError> {
         let key = KeyPair::generate().map_err(CredentialsError::Make)?;
         let request = CertificateParams::default()
             .serialize_request(&key)
@@ -131,7 +131,7 @@ impl Peer {
 ///
 /// # Errors
 /// When the PEM is malformed.
-pub fn certificates(pem: &str) -> Result<Vec<CertificateDer<'static>>, CredentialsError> {
+pub(crate) fn certificates(pem: &str) -> Result<Vec<CertificateDer<'static>>, CredentialsError> {
     CertificateDer::pem_slice_iter(pem.as_bytes())
         .collect::<Result<_, _>>()
         .map_err(CredentialsError::Pem)

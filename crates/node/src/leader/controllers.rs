@@ -2,7 +2,6 @@
 //! what fails tried again with a pause that doubles.
 
 use std::collections::{BTreeMap, HashMap};
-use std::sync::Arc;
 use std::time::Duration;
 
 use futures::StreamExt;
@@ -13,12 +12,12 @@ use pontoon_controllers::{
 };
 use pontoon_model::status::Status;
 use pontoon_objects::{DeleteOptions, Patch, WriteOptions};
-use serde_json::json;
 use tokio::sync::broadcast::error::RecvError;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::Leader;
+use crate::events::Occurrence;
 
 /// First pause before a key whose plan failed is looked at again; it doubles with each failure.
 const PAUSE: Duration = Duration::from_millis(5);
@@ -308,8 +307,14 @@ async fn delete(
 
 async fn tell(leader: &Leader, controller: &Controller, event: &Action) {
     if let Action::Event { regarding, kind, reason, message } = event {
-        let warning = *kind == EventType::Warning;
-        let source = json!({ "component": controller.name });
-        leader.recorder.record(regarding, warning, reason, message, Timestamp::now(), source).await;
+        let what = Occurrence {
+            warning: *kind == EventType::Warning,
+            reason,
+            message,
+            at: Timestamp::now(),
+            component: controller.name,
+            host: None,
+        };
+        leader.recorder.record(regarding, &what).await;
     }
 }

@@ -17,6 +17,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::Leader;
+use crate::events::Occurrence;
 
 /// How long the first waiting pod waits for others to be placed with.
 const GATHER: Duration = Duration::from_millis(2);
@@ -205,14 +206,13 @@ impl Scheduling {
                 let (regarding, node) = (reference(pod), node.to_owned());
                 // An event holds up nobody.
                 tokio::spawn(async move {
-                    let name = regarding.namespace.clone().unwrap_or_default()
-                        + "/"
-                        + regarding.name.as_deref().unwrap_or_default();
-                    let words = format!("Successfully assigned {name} to {node}");
-                    let source = json!({ "component": "pontoon-scheduler" });
-                    recorder
-                        .record(&regarding, false, "Scheduled", &words, Timestamp::now(), source)
-                        .await;
+                    let (namespace, name) = (&regarding.namespace, &regarding.name);
+                    let message = format!(
+                        "Successfully assigned {}/{} to {node}",
+                        namespace.as_deref().unwrap_or_default(),
+                        name.as_deref().unwrap_or_default()
+                    );
+                    recorder.record(&regarding, &said(false, "Scheduled", &message)).await;
                 });
                 Done::Bound
             }
@@ -245,9 +245,8 @@ impl Scheduling {
         if let Err(status) = done {
             tracing::debug!(pod = placement.name, error = status.message, "say why a pod waits");
         }
-        let source = json!({ "component": "pontoon-scheduler" });
-        let recorder = &self.leader.recorder;
-        recorder.record(&reference(pod), true, "FailedScheduling", why, now, source).await;
+        let what = said(true, "FailedScheduling", why);
+        self.leader.recorder.record(&reference(pod), &what).await;
     }
 }
 
@@ -256,6 +255,12 @@ enum Done {
     Bound,
     Unschedulable(String),
     Failed,
+}
+
+/// What the scheduler says of a pod.
+fn said<'a>(warning: bool, reason: &'a str, message: &'a str) -> Occurrence<'a> {
+    let at = Timestamp::now();
+    Occurrence { warning, reason, message, at, component: "pontoon-scheduler", host: None }
 }
 
 /// Whether a pod is to be given a node.

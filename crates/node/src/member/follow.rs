@@ -109,7 +109,7 @@ impl Following {
             Some(News::Managers(managers)) => self.member.set_managers(managers),
             Some(News::Role(role)) if role != self.member.membership().role => {
                 // A full queue holds this very order already.
-                drop(self.member.inner.orders.try_send(Order::ChangeRole(role)));
+                self.member.inner.orders.try_send(Order::ChangeRole(role)).ok();
             }
             _ => {}
         }

@@ -198,7 +198,7 @@ impl Manager {
 }
 
 /// Answers a Kubernetes request in the caller's name.
-pub async fn kube(
+pub(crate) async fn kube(
     api: Arc<ApiServer>,
     identity: Identity,
     request: Request<Incoming>,

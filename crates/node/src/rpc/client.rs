@@ -19,7 +19,7 @@ use crate::tls::{ALPN_H2, Tls};
 
 /// Asks the managers of the cluster, whichever answers. Cheap to clone.
 #[derive(Clone)]
-pub struct ManagerClient {
+pub(crate) struct ManagerClient {
     inner: Arc<Inner>,
 }
 
@@ -32,14 +32,14 @@ struct Inner {
 impl ManagerClient {
     /// A client that starts with these managers.
     #[must_use]
-    pub fn new(tls: Tls, managers: Vec<ManagerAddress>) -> Self {
+    pub(crate) fn new(tls: Tls, managers: Vec<ManagerAddress>) -> Self {
         let inner =
             Inner { tls, managers: Mutex::new(managers), connection: AsyncMutex::default() };
         Self { inner: Arc::new(inner) }
     }
 
     /// Replaces the managers known; an empty list is ignored.
-    pub fn set_managers(&self, managers: Vec<ManagerAddress>) {
+    pub(crate) fn set_managers(&self, managers: Vec<ManagerAddress>) {
         if !managers.is_empty() {
             *self.lock() = managers;
         }
@@ -47,7 +47,7 @@ impl ManagerClient {
 
     /// The managers known.
     #[must_use]
-    pub fn managers(&self) -> Vec<ManagerAddress> {
+    pub(crate) fn managers(&self) -> Vec<ManagerAddress> {
         self.lock().clone()
     }
 
@@ -55,7 +55,12 @@ impl ManagerClient {
     ///
     /// # Errors
     /// What the manager answered, or that none could be reached.
-    pub async fn call<Q, A>(&self, method: Method, path: &str, query: &Q) -> Result<A, Refusal>
+    pub(crate) async fn call<Q, A>(
+        &self,
+        method: Method,
+        path: &str,
+        query: &Q,
+    ) -> Result<A, Refusal>
     where
         Q: Serialize + Sync,
         A: DeserializeOwned,
@@ -75,7 +80,7 @@ impl ManagerClient {
     ///
     /// # Errors
     /// When no manager can be reached.
-    pub async fn send(
+    pub(crate) async fn send(
         &self,
         method: Method,
         path: &str,
@@ -141,7 +146,7 @@ async fn connect(tls: &Tls, address: SocketAddr) -> std::io::Result<SendRequest<
 ///
 /// # Errors
 /// When the other end does not speak HTTP/2.
-pub async fn handshake<S>(stream: S) -> std::io::Result<SendRequest<Body>>
+pub(crate) async fn handshake<S>(stream: S) -> std::io::Result<SendRequest<Body>>
 where
     S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Send + Unpin + 'static,
 {

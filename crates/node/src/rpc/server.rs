@@ -30,7 +30,7 @@ use crate::tls::{ALPN_H2, ALPN_STORE};
 const JOINS_MAX: usize = 16;
 
 /// What a manager answers nodes with.
-pub struct ManagerService {
+pub(crate) struct ManagerService {
     pub store: Store,
     pub records: Records,
     pub source: Source,
@@ -42,13 +42,13 @@ pub struct ManagerService {
 
 /// A node asks for a new certificate.
 #[derive(Serialize, Deserialize)]
-pub struct RenewRequest {
+pub(crate) struct RenewRequest {
     pub request_pem: String,
 }
 
 /// A node's new certificate, with the role that its record gives it.
 #[derive(Serialize, Deserialize)]
-pub struct RenewAnswer {
+pub(crate) struct RenewAnswer {
     pub certificate_pem: String,
     pub role: Role,
 }
@@ -56,7 +56,7 @@ pub struct RenewAnswer {
 impl ManagerService {
     /// A service on these parts of a manager.
     #[must_use]
-    pub fn new(
+    pub(crate) fn new(
         store: Store,
         source: Source,
         reports: report::Sink,
@@ -69,7 +69,7 @@ impl ManagerService {
     }
 
     /// Serves one connection as its protocol name says.
-    pub async fn serve(self: Arc<Self>, stream: TlsStream<TcpStream>, peer: Option<Peer>) {
+    pub(crate) async fn serve(self: Arc<Self>, stream: TlsStream<TcpStream>, peer: Option<Peer>) {
         match stream.get_ref().1.alpn_protocol() {
             Some(ALPN_STORE) => self.serve_store(stream, peer).await,
             Some(ALPN_H2) => {

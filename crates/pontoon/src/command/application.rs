@@ -11,7 +11,7 @@ use crate::output;
 ///
 /// # Errors
 /// When the server refuses one of them; what it took stays, and the message says so.
-pub async fn run(client: &Client, output: Output, options: Run) -> anyhow::Result<()> {
+pub(super) async fn run(client: &Client, output: Output, options: Run) -> anyhow::Result<()> {
     let port = options.port.as_deref().map(parse_port).transpose()?;
     let namespace = encode(&options.namespace);
     let deployment = client

@@ -15,7 +15,11 @@ use crate::output::{self, Table, text};
 ///
 /// # Errors
 /// When this node is a member already, or cannot become a manager.
-pub async fn init(client: &Client, output: Output, options: &cli::Init) -> anyhow::Result<()> {
+pub(super) async fn init(
+    client: &Client,
+    output: Output,
+    options: &cli::Init,
+) -> anyhow::Result<()> {
     let body = json!({
         "advertiseAddr": options.advertise_addr,
         "clusterCidr": options.cluster_cidr,
@@ -38,7 +42,11 @@ pub async fn init(client: &Client, output: Output, options: &cli::Init) -> anyho
 ///
 /// # Errors
 /// What the manager, or the token, has against it.
-pub async fn join(client: &Client, output: Output, options: &cli::Join) -> anyhow::Result<()> {
+pub(super) async fn join(
+    client: &Client,
+    output: Output,
+    options: &cli::Join,
+) -> anyhow::Result<()> {
     let manager = match parse_address(&options.manager, MANAGER_PORT) {
         Some(address) => address,
         None => look_up(&options.manager).await?,
@@ -69,7 +77,11 @@ async fn look_up(text: &str) -> anyhow::Result<std::net::SocketAddr> {
 ///
 /// # Errors
 /// When the cluster cannot spare this node, unless forced.
-pub async fn leave(client: &Client, output: Output, options: &cli::Leave) -> anyhow::Result<()> {
+pub(super) async fn leave(
+    client: &Client,
+    output: Output,
+    options: &cli::Leave,
+) -> anyhow::Result<()> {
     let left = client.post("/pontoon/v1/leave", &json!({ "force": options.force })).await?;
     output::say(
         output,
@@ -82,7 +94,7 @@ pub async fn leave(client: &Client, output: Output, options: &cli::Leave) -> any
 ///
 /// # Errors
 /// When this node is no manager.
-pub async fn join_token(
+pub(super) async fn join_token(
     client: &Client,
     output: Output,
     options: &cli::JoinToken,
@@ -108,7 +120,7 @@ pub async fn join_token(
 ///
 /// # Errors
 /// When this node is in no cluster.
-pub async fn members(client: &Client, output: Output) -> anyhow::Result<()> {
+pub(super) async fn members(client: &Client, output: Output) -> anyhow::Result<()> {
     let members = client.get("/pontoon/v1/members").await?;
     output::print(output, &members, |members| {
         let mut table = Table::new(&["NAME", "ADDRESS", "STATUS", "ROLE", "VERSION"], 0);
@@ -124,7 +136,7 @@ pub async fn members(client: &Client, output: Output) -> anyhow::Result<()> {
 ///
 /// # Errors
 /// When no daemon answers.
-pub async fn status(client: &Client, output: Output) -> anyhow::Result<()> {
+pub(super) async fn status(client: &Client, output: Output) -> anyhow::Result<()> {
     let status = client.get("/pontoon/v1/status").await?;
     if output == Output::Json || output == Output::Yaml {
         return output::document(output, &status);
@@ -157,7 +169,7 @@ pub async fn status(client: &Client, output: Output) -> anyhow::Result<()> {
 ///
 /// # Errors
 /// When this node is no manager.
-pub async fn kubeconfig(client: &Client) -> anyhow::Result<()> {
+pub(super) async fn kubeconfig(client: &Client) -> anyhow::Result<()> {
     let answer = client.get("/pontoon/v1/kubeconfig").await?;
     let config = answer["kubeconfig"].as_str().context("read the daemon's answer")?;
     std::io::stdout().lock().write_all(config.as_bytes())?;

@@ -18,7 +18,7 @@ use crate::client::Client;
 ///
 /// # Errors
 /// When the daemon cannot start, or `then` fails.
-pub async fn run(
+pub(super) async fn run(
     global: &Global,
     options: cli::Daemon,
     then: Option<futures::future::BoxFuture<'static, anyhow::Result<()>>>,
@@ -51,7 +51,7 @@ pub async fn run(
 ///
 /// # Errors
 /// When the daemon cannot start, or the cluster will not have it.
-pub async fn up(global: &Global, options: cli::Up) -> anyhow::Result<()> {
+pub(super) async fn up(global: &Global, options: cli::Up) -> anyhow::Result<()> {
     let client = Client::new(&global.run_dir);
     let membership = match &options.join {
         None => None,

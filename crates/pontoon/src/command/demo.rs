@@ -23,7 +23,7 @@ const STEP_TIMEOUT: Duration = Duration::from_secs(120);
 ///
 /// # Errors
 /// When a step does not do what it should. The machines are removed all the same.
-pub async fn run(global: &Global, options: &cli::Demo) -> anyhow::Result<ExitCode> {
+pub(super) async fn run(global: &Global, options: &cli::Demo) -> anyhow::Result<ExitCode> {
     let scratch = Scratch::new()?;
     let mut here = global.clone();
     here.data_dir = scratch.0.clone();

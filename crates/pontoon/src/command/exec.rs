@@ -29,7 +29,7 @@ const CLOSE: u8 = 255;
 ///
 /// # Errors
 /// When there is no such pod, or its node does not answer.
-pub async fn run(client: &Client, options: Exec) -> anyhow::Result<ExitCode> {
+pub(super) async fn run(client: &Client, options: Exec) -> anyhow::Result<ExitCode> {
     let socket = open(client, &options).await?;
     let (mut sink, mut stream) = socket.split();
     let raw = if options.tty { terminal::Raw::enter() } else { None };
@@ -68,7 +68,7 @@ async fn open(client: &Client, options: &Exec) -> anyhow::Result<WebSocketStream
             let status: Value = serde_json::from_slice(body).unwrap_or_default();
             bail!("{}", status["message"].as_str().unwrap_or("the daemon refused"));
         }
-        Err(error) => return Err(error).context("start the command"),
+        Err(error) => Err(error).context("start the command"),
     }
 }
 
@@ -76,7 +76,7 @@ async fn open(client: &Client, options: &Exec) -> anyhow::Result<WebSocketStream
 ///
 /// # Errors
 /// When the command cannot be started or fails.
-pub async fn capture(
+pub(super) async fn capture(
     client: &Client,
     namespace: &str,
     pod: &str,

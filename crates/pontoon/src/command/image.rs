@@ -23,7 +23,7 @@ use crate::output::{self, Table, text};
 ///
 /// # Errors
 /// What the daemon has against it.
-pub async fn run(client: &Client, output: Output, command: Image) -> anyhow::Result<()> {
+pub(super) async fn run(client: &Client, output: Output, command: Image) -> anyhow::Result<()> {
     match command {
         Image::Ls => list(client, output).await,
         Image::Load { file } => {

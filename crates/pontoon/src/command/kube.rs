@@ -18,7 +18,7 @@ const AS_TABLE: &str = "application/json;as=Table;v=v1;g=meta.k8s.io,application
 ///
 /// # Errors
 /// When the server refuses.
-pub async fn print_list(
+pub(super) async fn print_list(
     client: &Client,
     output: Output,
     scope: &Scope,
@@ -74,7 +74,7 @@ fn print_table(table: &Value, output: Output, with_namespace: bool) -> anyhow::R
 ///
 /// # Errors
 /// When there is no such pod, or its node does not answer.
-pub async fn logs(client: &Client, options: &Logs) -> anyhow::Result<()> {
+pub(super) async fn logs(client: &Client, options: &Logs) -> anyhow::Result<()> {
     let mut path = format!(
         "/api/v1/namespaces/{}/pods/{}/log?follow={}&previous={}",
         encode(&options.namespace),
@@ -104,7 +104,7 @@ pub async fn logs(client: &Client, options: &Logs) -> anyhow::Result<()> {
 ///
 /// # Errors
 /// When there is no such node.
-pub async fn cordon(client: &Client, node: &str, unschedulable: bool) -> anyhow::Result<()> {
+pub(super) async fn cordon(client: &Client, node: &str, unschedulable: bool) -> anyhow::Result<()> {
     let path = format!("/api/v1/nodes/{}", encode(node));
     let body = serde_json::to_vec(&json!({ "spec": { "unschedulable": unschedulable } }))?;
     let mut request = request(Method::PATCH, &path, full(body))?;
@@ -118,7 +118,7 @@ pub async fn cordon(client: &Client, node: &str, unschedulable: bool) -> anyhow:
 ///
 /// # Errors
 /// When the server refuses, or the pods have not gone after five minutes.
-pub async fn evict_all(client: &Client, node: &str) -> anyhow::Result<()> {
+pub(super) async fn evict_all(client: &Client, node: &str) -> anyhow::Result<()> {
     let path = format!("/api/v1/pods?fieldSelector={}", encode(&format!("spec.nodeName={node}")));
     let mut tick = tokio::time::interval(Duration::from_millis(500));
     for _ in 0..600 {

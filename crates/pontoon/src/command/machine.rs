@@ -16,7 +16,7 @@ use crate::output::{self, Table, text};
 ///
 /// # Errors
 /// When a machine cannot do what is asked.
-pub async fn run(global: &Global, command: cli::Machine) -> anyhow::Result<ExitCode> {
+pub(super) async fn run(global: &Global, command: cli::Machine) -> anyhow::Result<ExitCode> {
     let machines = open(global)?;
     let output = global.output;
     match command {
@@ -78,7 +78,7 @@ pub async fn run(global: &Global, command: cli::Machine) -> anyhow::Result<ExitC
 ///
 /// # Errors
 /// When this process is not root.
-pub fn open(global: &Global) -> anyhow::Result<Machines> {
+pub(super) fn open(global: &Global) -> anyhow::Result<Machines> {
     Ok(Machines::open(&global.data_dir.join("machines"))?)
 }
 
@@ -86,7 +86,7 @@ pub fn open(global: &Global) -> anyhow::Result<Machines> {
 ///
 /// # Errors
 /// When it does not come up.
-pub async fn start(machines: &Machines, name: &str) -> anyhow::Result<Machine> {
+pub(super) async fn start(machines: &Machines, name: &str) -> anyhow::Result<Machine> {
     let machine = machines.start(name, &program()?).await?;
     let client = Client::new(&machine.run_dir());
     let mut tick = tokio::time::interval(std::time::Duration::from_millis(20));
@@ -148,6 +148,6 @@ fn table(list: &Value) -> Table {
 }
 
 /// A line of progress on standard error.
-pub fn progress(line: &str) {
+pub(super) fn progress(line: &str) {
     drop(writeln!(std::io::stderr().lock(), "{line}"));
 }

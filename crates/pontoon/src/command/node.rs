@@ -12,7 +12,7 @@ use crate::output::{self, Table, text};
 ///
 /// # Errors
 /// What the cluster has against it.
-pub async fn run(client: &Client, output: Output, command: Node) -> anyhow::Result<()> {
+pub(super) async fn run(client: &Client, output: Output, command: Node) -> anyhow::Result<()> {
     match command {
         Node::Ls => list(client, output).await,
         Node::Inspect { name } => {

@@ -1,5 +1,7 @@
 //! All tests that look at the whole: the house's rules, and clusters of real processes on local machines.
 
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a test that fails says where")]
+
 mod cluster;
 mod house;
 mod world;

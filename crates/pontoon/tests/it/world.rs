@@ -1,6 +1,5 @@
 //! Local machines for a test, driven by the program's own command line, and gone when the test ends.
 
-use std::fmt::Debug;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
@@ -13,10 +12,10 @@ use serde_json::Value;
 static TURN: Mutex<()> = Mutex::new(());
 
 /// The longest that anything may take on a loaded computer before a test gives up on it.
-pub const PATIENCE: Duration = Duration::from_secs(90);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(90);
 
 /// Machines below one directory.
-pub struct World {
+pub(crate) struct World {
     dir: PathBuf,
     names: Vec<String>,
     _turn: MutexGuard<'static, ()>,
@@ -24,19 +23,19 @@ pub struct World {
 
 /// What a command did.
 #[derive(Debug)]
-pub struct Done {
+pub(crate) struct Done {
     pub ok: bool,
     pub out: String,
     pub err: String,
 }
 
 /// The program under test.
-pub fn program() -> &'static Path {
+pub(crate) fn program() -> &'static Path {
     Path::new(env!("CARGO_BIN_EXE_pontoon"))
 }
 
 /// A world with these machines, or `None`, with a word why, where the tests may not make any.
-pub fn machines(names: &[&str]) -> Option<World> {
+pub(crate) fn machines(names: &[&str]) -> Option<World> {
     if !rustix::process::geteuid().is_root() {
         println!("skipped: local machines need root");
         return None;
@@ -51,7 +50,7 @@ pub fn machines(names: &[&str]) -> Option<World> {
 }
 
 /// A cluster of managers with these names, all of them ready.
-pub fn cluster(names: &[&str]) -> Option<World> {
+pub(crate) fn cluster(names: &[&str]) -> Option<World> {
     let world = machines(names)?;
     world.on(names[0], &["init"]).expect_ok();
     for name in &names[1..] {
@@ -63,28 +62,28 @@ pub fn cluster(names: &[&str]) -> Option<World> {
 
 impl World {
     /// Runs the program on the host that holds the machines.
-    pub fn host(&self, words: &[&str]) -> Done {
+    pub(crate) fn host(&self, words: &[&str]) -> Done {
         let mut command = Command::new(program());
         command.arg("--data-dir").arg(&self.dir).args(words);
         run(command)
     }
 
     /// Runs the program against a machine's daemon.
-    pub fn on(&self, machine: &str, words: &[&str]) -> Done {
+    pub(crate) fn on(&self, machine: &str, words: &[&str]) -> Done {
         let mut command = Command::new(program());
         command.arg("--run-dir").arg(self.run_dir(machine)).args(words);
         run(command)
     }
 
     /// Runs a command inside a machine.
-    pub fn inside(&self, machine: &str, words: &[&str]) -> Done {
+    pub(crate) fn inside(&self, machine: &str, words: &[&str]) -> Done {
         let mut all = vec!["machine", "ssh", machine, "--"];
         all.extend(words);
         self.host(&all)
     }
 
     /// The program's answer as JSON.
-    pub fn json(&self, machine: &str, words: &[&str]) -> Value {
+    pub(crate) fn json(&self, machine: &str, words: &[&str]) -> Value {
         let mut all = words.to_vec();
         all.extend(["--output", "json"]);
         let done = self.on(machine, &all).expect_ok();
@@ -92,7 +91,7 @@ impl World {
     }
 
     /// kubectl with the rights of an administrator, at one manager.
-    pub fn kubectl(&self, machine: &str, words: &[&str]) -> Done {
+    pub(crate) fn kubectl(&self, machine: &str, words: &[&str]) -> Done {
         let mut command = Command::new("kubectl");
         command
             .arg("--kubeconfig")
@@ -104,41 +103,41 @@ impl World {
     }
 
     /// What kubectl prints with `-o json`.
-    pub fn objects(&self, machine: &str, words: &[&str]) -> Value {
+    pub(crate) fn objects(&self, machine: &str, words: &[&str]) -> Value {
         let mut all = vec!["get", "-o", "json"];
         all.extend(words);
         let done = self.kubectl(machine, &all).expect_ok();
         serde_json::from_str(&done.out).unwrap()
     }
 
-    pub fn join(&self, machine: &str, manager: &str, role: &str) -> Done {
+    pub(crate) fn join(&self, machine: &str, manager: &str, role: &str) -> Done {
         let token = self.json(manager, &["join-token", role]);
         let (token, address) = (text(&token["token"]), text(&token["address"]));
         self.on(machine, &["join", "--token", &token, &address])
     }
 
-    pub fn machine_dir(&self, machine: &str) -> PathBuf {
+    pub(crate) fn machine_dir(&self, machine: &str) -> PathBuf {
         self.dir.join("machines").join(machine)
     }
 
-    pub fn data_dir(&self, machine: &str) -> PathBuf {
+    pub(crate) fn data_dir(&self, machine: &str) -> PathBuf {
         self.machine_dir(machine).join("data")
     }
 
-    pub fn run_dir(&self, machine: &str) -> PathBuf {
+    pub(crate) fn run_dir(&self, machine: &str) -> PathBuf {
         self.machine_dir(machine).join("run")
     }
 
     /// Power-off: everything in the machine is killed at once.
-    pub fn kill(&self, machine: &str) {
+    pub(crate) fn kill(&self, machine: &str) {
         self.host(&["machine", "kill", machine]).expect_ok();
     }
 
-    pub fn start(&self, machine: &str) {
+    pub(crate) fn start(&self, machine: &str) {
         self.host(&["machine", "start", machine]).expect_ok();
     }
 
-    pub fn wait_for_nodes(&self, at: &str, count: usize) {
+    pub(crate) fn wait_for_nodes(&self, at: &str, count: usize) {
         wait(&format!("{count} nodes are ready"), || {
             let nodes = self.json(at, &["node", "ls"]);
             let ready =
@@ -148,7 +147,7 @@ impl World {
     }
 
     /// Names and nodes of the pods of an application that are ready and not on their way out.
-    pub fn ready_pods(&self, at: &str, app: &str) -> Vec<(String, String)> {
+    pub(crate) fn ready_pods(&self, at: &str, app: &str) -> Vec<(String, String)> {
         let pods = self.json_or_null(at, &["ps", "-A"]);
         let mut found: Vec<(String, String)> = pods["items"]
             .as_array()
@@ -161,13 +160,13 @@ impl World {
         found
     }
 
-    pub fn json_or_null(&self, machine: &str, words: &[&str]) -> Value {
+    pub(crate) fn json_or_null(&self, machine: &str, words: &[&str]) -> Value {
         let mut all = words.to_vec();
         all.extend(["--output", "json"]);
         serde_json::from_str(&self.on(machine, &all).out).unwrap_or(Value::Null)
     }
 
-    pub fn wait_for_pods(&self, at: &str, app: &str, count: usize) -> Vec<(String, String)> {
+    pub(crate) fn wait_for_pods(&self, at: &str, app: &str, count: usize) -> Vec<(String, String)> {
         wait(&format!("{count} pods of {app} are ready"), || {
             let pods = self.ready_pods(at, app);
             (pods.len() == count).then_some(pods)
@@ -175,7 +174,7 @@ impl World {
     }
 
     /// The names of the pods that answer, in order, when one pod asks a URL a number of times.
-    pub fn answers(&self, at: &str, asker: &str, url: &str, times: usize) -> Vec<String> {
+    pub(crate) fn answers(&self, at: &str, asker: &str, url: &str, times: usize) -> Vec<String> {
         let times = times.to_string();
         let words = ["exec", asker, "--", "/pontoon", "hello", "get", url, "--times", &times];
         let done = self.on(at, &words);
@@ -211,14 +210,14 @@ impl Drop for World {
 
 impl Done {
     #[track_caller]
-    pub fn expect_ok(self) -> Self {
+    pub(crate) fn expect_ok(self) -> Self {
         assert!(self.ok, "failed: {}\n{}", self.err, self.out);
         self
     }
 
     /// The message of a command that must fail.
     #[track_caller]
-    pub fn expect_error(self) -> String {
+    pub(crate) fn expect_error(self) -> String {
         assert!(!self.ok, "should have failed, but said: {}", self.out);
         self.err
     }
@@ -235,7 +234,7 @@ fn run(mut command: Command) -> Done {
 
 /// Asks again until there is an answer.
 #[track_caller]
-pub fn wait<T>(what: &str, mut ask: impl FnMut() -> Option<T>) -> T {
+pub(crate) fn wait<T>(what: &str, mut ask: impl FnMut() -> Option<T>) -> T {
     let deadline = Instant::now() + PATIENCE;
     loop {
         if let Some(answer) = ask() {
@@ -247,29 +246,21 @@ pub fn wait<T>(what: &str, mut ask: impl FnMut() -> Option<T>) -> T {
 }
 
 #[track_caller]
-pub fn text(value: &Value) -> String {
+pub(crate) fn text(value: &Value) -> String {
     value.as_str().unwrap_or_else(|| panic!("{value} is no text")).to_owned()
 }
 
-pub fn is_ready(pod: &Value) -> bool {
+pub(crate) fn is_ready(pod: &Value) -> bool {
     let conditions = pod["status"]["conditions"].as_array();
     pod["metadata"]["deletionTimestamp"].is_null()
         && conditions.into_iter().flatten().any(|c| c["type"] == "Ready" && c["status"] == "True")
 }
 
 /// Whether kubectl is installed; says so where it is not.
-pub fn has_kubectl() -> bool {
+pub(crate) fn has_kubectl() -> bool {
     let found = Command::new("kubectl").args(["version", "--client"]).output().is_ok();
     if !found {
         println!("skipped: kubectl is not installed");
     }
     found
-}
-
-/// Fails with both values unless they are equal as sets.
-#[track_caller]
-pub fn same<T: Ord + Debug>(mut left: Vec<T>, mut right: Vec<T>) {
-    left.sort();
-    right.sort();
-    assert_eq!(left, right);
 }

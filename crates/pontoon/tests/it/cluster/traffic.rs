@@ -7,7 +7,7 @@ use crate::world::{World, cluster, text, wait};
 const NAMES: [&str; 3] = ["a", "b", "c"];
 
 /// Six pods of the built-in image with a service.
-pub fn hello(world: &World) -> Vec<(String, String)> {
+pub(super) fn hello(world: &World) -> Vec<(String, String)> {
     world.on("a", &["run", "hello", "--replicas", "6", "--port", "80:8080"]).expect_ok();
     world.wait_for_pods("a", "hello", 6)
 }
