@@ -43,6 +43,12 @@ pub(crate) fn of_objects(headers: &HeaderMap) -> Result<Form, Status> {
     forms.into_iter().find(served).ok_or_else(not_acceptable)
 }
 
+/// Whether the client wants OpenAPI version 2 as protobuf, as Go's clients do.
+pub(crate) fn wants_openapi_protobuf(headers: &HeaderMap) -> bool {
+    let accept = headers.get(ACCEPT).and_then(|accept| accept.to_str().ok()).unwrap_or_default();
+    accept.starts_with("application/com.github.proto-openapi.spec.v2@v1.0+protobuf")
+}
+
 fn not_acceptable() -> Status {
     Status::not_acceptable(
         "only the following media types are accepted: application/json, application/yaml",

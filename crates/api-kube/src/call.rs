@@ -1,6 +1,6 @@
 //! One request about objects, taken apart.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use http::{HeaderMap, Method};
 use hyper::upgrade::OnUpgrade;
@@ -24,7 +24,8 @@ pub(crate) struct Call {
     pub verb: &'static str,
     pub query: Query,
     pub headers: HeaderMap,
-    pub body: RequestBody,
+    /// Behind a lock only because a body cannot be looked at from two threads, while a call is.
+    pub body: Mutex<RequestBody>,
     /// Set when the client asks to change the protocol.
     pub upgrade: Option<OnUpgrade>,
     /// The place among the requests under way; moves into the answer of a long one.
@@ -50,16 +51,20 @@ impl Call {
         }
     }
 
+    pub(crate) fn take_body(&mut self) -> RequestBody {
+        std::mem::take(self.body.get_mut().unwrap_or_else(PoisonError::into_inner))
+    }
+
     /// Takes the body and decodes it.
     pub(crate) async fn decode_body(&mut self) -> Result<Decoded, Status> {
         let language = content::language(&self.headers)?;
-        let bytes = content::read(std::mem::take(&mut self.body)).await?;
+        let bytes = content::read(self.take_body()).await?;
         content::decode(language, &bytes)
     }
 
     /// Takes the body and decodes it; `None` when it is empty.
     pub(crate) async fn decode_optional_body(&mut self) -> Result<Option<Value>, Status> {
-        let bytes = content::read(std::mem::take(&mut self.body)).await?;
+        let bytes = content::read(self.take_body()).await?;
         if bytes.is_empty() {
             return Ok(None);
         }

@@ -1,5 +1,6 @@
-//! Reading request bodies: JSON and YAML, bounded in size, nesting and repetition.
+//! Reading request bodies: JSON, YAML and Kubernetes' protobuf, bounded in size, nesting and repetition.
 
+mod protobuf;
 mod strict;
 
 use bytes::Bytes;
@@ -10,7 +11,7 @@ use http_body_util::{BodyExt, LengthLimitError, Limited};
 use pontoon_model::status::Status;
 use serde_json::Value;
 
-pub(crate) type RequestBody = UnsyncBoxBody<Bytes, Box<dyn std::error::Error + Send + Sync>>;
+pub(crate) type RequestBody = UnsyncBoxBody<Bytes, std::io::Error>;
 
 /// The largest request body, as in Kubernetes.
 pub(crate) const MAX_BODY: usize = 3 * 1024 * 1024;
@@ -24,6 +25,7 @@ const MAX_NODES: usize = 300_000;
 pub(crate) enum Language {
     Json,
     Yaml,
+    Protobuf,
 }
 
 /// A decoded body, with the paths of the fields that were given twice.
@@ -50,13 +52,14 @@ pub(crate) fn media_type(headers: &HeaderMap) -> String {
     text.split(';').next().unwrap_or_default().trim().to_ascii_lowercase()
 }
 
-/// The language of an object in a body; 415 for protobuf and all else.
+/// The language of an object in a body; 415 for what is not spoken.
 pub(crate) fn language(headers: &HeaderMap) -> Result<Language, Status> {
     match media_type(headers).as_str() {
         "" | "application/json" => Ok(Language::Json),
         "application/yaml" | "application/x-yaml" | "text/yaml" => Ok(Language::Yaml),
+        "application/vnd.kubernetes.protobuf" => Ok(Language::Protobuf),
         other => Err(Status::unsupported_media_type(format!(
-            "the body of the request was in an unknown format ({other}) - accepted media types include: application/json, application/yaml"
+            "the body of the request was in an unknown format ({other}) - accepted media types include: application/json, application/yaml, application/vnd.kubernetes.protobuf"
         ))),
     }
 }
@@ -72,6 +75,10 @@ pub(crate) fn decode(language: Language, bytes: &[u8]) -> Result<Decoded, Status
             let value = from_yaml(bytes)?;
             Ok(Decoded { value, duplicates: Vec::new() })
         }
+        Language::Protobuf => {
+            let value = protobuf::decode(bytes)?;
+            Ok(Decoded { value, duplicates: Vec::new() })
+        }
     }
 }
 
@@ -81,11 +88,13 @@ fn from_yaml(bytes: &[u8]) -> Result<Value, Status> {
     };
     let text = std::str::from_utf8(bytes).map_err(|error| malformed(error.to_string()))?;
     let options = serde_saphyr::options! {
+        // Names such as `y` and `no` are texts.
+        strict_booleans: true,
         budget: serde_saphyr::budget! {
             max_depth: MAX_DEPTH,
             max_nodes: MAX_NODES,
             max_events: 2 * MAX_NODES,
-            max_documents: 1,
+            max_documents: 2,
             max_anchors: 100,
             max_aliases: 1000,
             max_total_scalar_bytes: 2 * MAX_BODY,
@@ -96,5 +105,10 @@ fn from_yaml(bytes: &[u8]) -> Result<Value, Status> {
             max_alias_expansions_per_anchor: 1000,
         },
     };
-    serde_saphyr::from_str_with_options(text, options).map_err(|error| malformed(error.to_string()))
+    let documents: Vec<Value> = serde_saphyr::from_multiple_with_options(text, options)
+        .map_err(|error| malformed(error.to_string()))?;
+    match <[Value; 1]>::try_from(documents) {
+        Ok([only]) => Ok(only),
+        Err(many) => Err(malformed(format!("it has {} documents, not one", many.len()))),
+    }
 }

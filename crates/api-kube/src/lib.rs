@@ -31,3 +31,6 @@ pub use identity::{Identity, MASTERS, NODES};
 pub use in_flight::Limits;
 pub use node_proxy::{ByteStream, NodeProxy, NodeStream};
 pub use server::ApiServer;
+
+#[cfg(test)]
+mod tests;

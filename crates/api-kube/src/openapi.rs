@@ -16,6 +16,7 @@ use serde_json::{Map, Value, json};
 use crate::discovery;
 use crate::respond;
 use definitions::Definitions;
+pub(crate) use definitions::{TEXT as SCHEMAS, meta as meta_schema, schema_name};
 
 /// The documents that were asked for, kept as bytes.
 pub(crate) struct OpenApi {
@@ -80,6 +81,13 @@ impl OpenApi {
         })
     }
 
+    /// `/openapi/v2` in the protobuf form that `kubectl` falls back to for kinds that version 3 does not have: a
+    /// document of no schemas, for all that there are are in version 3.
+    pub(crate) fn v2_protobuf(&self) -> Vec<u8> {
+        let info = [field(1, "Kubernetes".as_bytes()), field(2, self.version.as_bytes())].concat();
+        [field(1, b"2.0"), field(2, &info)].concat()
+    }
+
     fn info(&self) -> Value {
         json!({"title": "Kubernetes", "version": self.version})
     }
@@ -97,6 +105,19 @@ impl OpenApi {
         made.insert(key, bytes.clone());
         Ok(bytes)
     }
+}
+
+/// A protobuf field that holds bytes.
+fn field(number: u8, content: &[u8]) -> Vec<u8> {
+    let mut field = vec![number << 3 | 2];
+    let mut length = content.len();
+    while length >= 0x80 {
+        field.push((length & 0x7f) as u8 | 0x80);
+        length >>= 7;
+    }
+    field.push(length as u8);
+    field.extend_from_slice(content);
+    field
 }
 
 #[cfg(test)]

@@ -209,18 +209,17 @@ pub(crate) fn percent_encode(text: &str) -> String {
 mod tests {
     use super::*;
 
-    fn objects(path: &str) -> Option<(String, Option<String>, Option<String>, Option<String>)> {
-        match parse(path)? {
-            Route::Objects(t) => Some((t.resource.qualified(), t.namespace, t.name, t.subresource)),
-            _ => None,
-        }
+    fn objects(path: &str) -> Option<[String; 4]> {
+        let Route::Objects(target) = parse(path)? else { return None };
+        let text = |part: &str| part.to_owned();
+        let namespace = target.namespace().unwrap_or_default();
+        let names = [namespace, target.name(), target.subresource()].map(text);
+        let [namespace, name, part] = names;
+        Some([target.resource.qualified(), namespace, name, part])
     }
 
     fn check(path: &str, wanted: [&str; 4]) {
-        let some = |text: &str| (!text.is_empty()).then(|| text.to_owned());
-        let [resource, namespace, name, part] = wanted;
-        let wanted = (resource.to_owned(), some(namespace), some(name), some(part));
-        assert_eq!(objects(path), Some(wanted), "{path}");
+        assert_eq!(objects(path), Some(wanted.map(str::to_owned)), "{path}");
     }
 
     #[test]

@@ -2,7 +2,7 @@
 //! allowed, and has it answered.
 
 use std::error::Error;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -78,13 +78,20 @@ impl ApiServer {
 
     /// Answers one request of an identity that the connection has proved. Never fails: what goes wrong is
     /// told in the response.
-    pub async fn handle<B>(&self, identity: Identity, request: Request<B>) -> Response<Body>
+    pub fn handle<B>(
+        &self,
+        identity: Identity,
+        request: Request<B>,
+    ) -> impl Future<Output = Response<Body>> + Send + 'static + use<B>
     where
         B: http_body::Body<Data = Bytes> + Send + 'static,
         B::Error: Into<Box<dyn Error + Send + Sync>>,
     {
-        let request = request.map(|body| body.map_err(Into::into).boxed_unsync());
-        self.answer(identity, request).await.unwrap_or_else(|status| respond::status(&status))
+        let server = self.clone();
+        let request = request.map(|body| body.map_err(std::io::Error::other).boxed_unsync());
+        async move {
+            server.answer(identity, request).await.unwrap_or_else(|status| respond::status(&status))
+        }
     }
 
     async fn answer(
@@ -154,6 +161,10 @@ impl ApiServer {
                 let known = query.get("hash").is_some_and(|hash| hash == openapi.hash());
                 let page = openapi_page(openapi.v3(group, version)?, request)?;
                 return Ok(if known { respond::immutable(page) } else { page });
+            }
+            Route::OpenApiV2 if accept::wants_openapi_protobuf(request.headers()) => {
+                let body = crate::body::full(openapi.v2_protobuf());
+                return Ok(respond::of_type(StatusCode::OK, respond::OPENAPI_PROTOBUF, body));
             }
             Route::OpenApiV2 => return openapi_page(openapi.v2()?, request),
             Route::Alive | Route::Ready | Route::Objects(_) | Route::Review { .. } => {
@@ -225,7 +236,7 @@ impl ApiServer {
             verb,
             query,
             headers: parts.headers,
-            body,
+            body: Mutex::new(body),
             upgrade,
             place: Some(place),
         };

@@ -11,7 +11,7 @@ use crate::discovery;
 use crate::review;
 
 /// Made by `crates/api-kube/schema`.
-pub(super) const TEXT: &str = include_str!("definitions.json");
+pub(crate) const TEXT: &str = include_str!("definitions.json");
 
 const WRITTEN_PREFIX: &str = "#/definitions/";
 const META: &str = "io.k8s.apimachinery.pkg.apis.meta.v1";
@@ -145,7 +145,7 @@ fn list_schema(resource: &Resource, prefix: &str) -> Value {
 }
 
 /// `io.k8s.api.<group>.<version>.<kind>`, the group without `.k8s.io`.
-pub(super) fn schema_name(group: &str, version: &str, kind: &str) -> String {
+pub(crate) fn schema_name(group: &str, version: &str, kind: &str) -> String {
     let group = match group {
         "" => "core",
         group => group.split('.').next().unwrap_or(group),
@@ -153,7 +153,7 @@ pub(super) fn schema_name(group: &str, version: &str, kind: &str) -> String {
     format!("io.k8s.api.{group}.{version}.{kind}")
 }
 
-pub(super) fn meta(kind: &str) -> String {
+pub(crate) fn meta(kind: &str) -> String {
     format!("{META}.{kind}")
 }
 

@@ -118,7 +118,8 @@ impl Summary {
             if is_sidecar && flag(container, "/ready") {
                 self.ready += 1;
             }
-            let terminated = container.pointer("/state/terminated");
+            let terminated =
+                container.pointer("/state/terminated").filter(|state| state.is_object());
             let done = terminated.is_some_and(|state| integer(state, "/exitCode") == 0)
                 || (is_sidecar && flag(container, "/started"));
             if done || initializing {
@@ -154,10 +155,10 @@ impl Summary {
             if !waiting.is_empty() {
                 waiting.clone_into(&mut self.reason);
             } else if let Some(state) =
-                container.pointer("/state/terminated").filter(|s| !s.is_null())
+                container.pointer("/state/terminated").filter(|state| state.is_object())
             {
                 self.reason = end_of(state);
-            } else if ready && container.pointer("/state/running").is_some() {
+            } else if ready && container.pointer("/state/running").is_some_and(Value::is_object) {
                 has_running = true;
                 self.ready += 1;
             }

@@ -4,6 +4,7 @@ use http::header::WARNING;
 use http::{HeaderValue, Response, StatusCode};
 use pontoon_model::resource::Resource;
 use pontoon_model::status::Status;
+use pontoon_model::validate;
 use pontoon_objects::{FieldValidation, Patch, Sub, WriteOptions};
 use serde_json::Value;
 
@@ -105,7 +106,7 @@ pub(super) async fn read_patch(call: &mut Call) -> Result<Patch, Status> {
             )));
         }
     };
-    let bytes = content::read(std::mem::take(&mut call.body)).await?;
+    let bytes = content::read(call.take_body()).await?;
     let value = content::decode(Language::Json, &bytes)?.value;
     if value.as_array().is_some_and(|operations| operations.len() > MAX_OPERATIONS) {
         return Err(Status::too_large(format!(
@@ -167,7 +168,10 @@ fn check_fields(
     let doubled = || decoded.duplicates.iter().map(|path| format!("duplicate field \"{path}\""));
     match options.field_validation {
         FieldValidation::Ignore => Ok(Vec::new()),
-        FieldValidation::Warn => Ok(doubled().collect()),
+        FieldValidation::Warn => {
+            let unknown = validate::unknown_fields(resource, &decoded.value).into_iter();
+            Ok(doubled().chain(unknown.map(|path| format!("unknown field \"{path}\""))).collect())
+        }
         // Unknown fields are refused with the object's own checks.
         FieldValidation::Strict if decoded.duplicates.is_empty() => Ok(Vec::new()),
         FieldValidation::Strict => Err(Status::bad_request(format!(
