@@ -65,7 +65,7 @@ impl AgentConfig {
             vxlan_port: 4789,
             table: "pontoon".to_owned(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
-            kubernetes_version: format!("v1.37.0+pontoon.{}", env!("CARGO_PKG_VERSION")),
+            kubernetes_version: format!("v1.32.0+pontoon-{}", env!("CARGO_PKG_VERSION")),
             resolv_conf: PathBuf::from("/etc/resolv.conf"),
             api_port: 10_250,
         }

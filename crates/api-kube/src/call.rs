@@ -15,6 +15,7 @@ use crate::in_flight::{Place, Sort};
 use crate::path::Target;
 use crate::query::Query;
 use crate::server::Shared;
+use crate::verbs::attach;
 
 /// A request about objects, with all that answering it needs.
 pub(crate) struct Call {
@@ -104,7 +105,7 @@ pub(crate) fn verb(
     let all_namespaces = target.resource.namespaced && target.namespace.is_none();
     let served = match &target.subresource {
         Some(name) => {
-            let part = target.resource.subresource(name).ok_or_else(Status::no_such_path)?;
+            let part = target.resource.subresource(name).ok_or_else(|| attach::refuse(target))?;
             part.verbs.contains(&verb)
         }
         None => target.resource.verbs.contains(&verb),

@@ -1,6 +1,6 @@
 //! What is done for each verb and subresource.
 
-mod attach;
+pub(crate) mod attach;
 mod backend;
 mod container;
 mod exec;
@@ -35,7 +35,6 @@ pub(crate) async fn serve(call: Call) -> Result<Response<Body>, Status> {
         (Some("eviction"), "create") => pod_action::evict(call).await,
         (Some("log"), "get") => log::log(call).await,
         (Some("exec"), "get" | "create") => exec::exec(call).await,
-        (Some("attach" | "portforward"), _) => Err(attach::refuse(&call)),
-        _ => Err(Status::no_such_path()),
+        _ => Err(attach::refuse(&call.target)),
     }
 }

@@ -98,7 +98,8 @@ impl Status {
     /// 404 for a path that leads nowhere.
     pub fn no_such_path() -> Self {
         let message = "the server could not find the requested resource".to_owned();
-        Self::failure(404, "NotFound", message)
+        // Clients look into the details of a 404 without asking whether there are any.
+        Self { details: Some(Box::default()), ..Self::failure(404, "NotFound", message) }
     }
 
     /// 409: the name is taken.

@@ -17,12 +17,14 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 use tokio::sync::Mutex;
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
-use tokio_tungstenite::tungstenite::protocol::{Role, WebSocketConfig};
-use tokio_tungstenite::tungstenite::{Error as WsError, Message};
+use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
+use tokio_tungstenite::tungstenite::protocol::{CloseFrame, Role, WebSocketConfig};
+use tokio_tungstenite::tungstenite::{Error as WsError, Message, Utf8Bytes};
 use tracing::debug;
 
 use super::query::Query;
-use super::{Body, refuse, refuse_access};
+use super::{Body, refuse};
+use crate::access::AccessError;
 use crate::agent::Agent;
 
 /// The protocols that are spoken, the best first.
@@ -58,11 +60,9 @@ pub(super) async fn handle<B>(
         Ok(agreed) => agreed,
         Err(problem) => return refuse(StatusCode::BAD_REQUEST, "BadRequest", problem),
     };
-    // Begun before the upgrade, so that a refusal is an answer like any other and nothing is upgraded.
-    let session = match agent.exec(namespace, pod, container, options).await {
-        Ok(session) => session,
-        Err(error) => return refuse_access(&error),
-    };
+    // A refusal goes over the WebSocket too: kubectl takes any other answer for a server that speaks none, asks again
+    // in an older protocol, and tells its user about that.
+    let session = agent.exec(namespace, pod, container, options).await;
     let upgrade = hyper::upgrade::on(&mut request);
     tokio::spawn(serve(upgrade, session));
     switch(&key, protocol)
@@ -102,7 +102,7 @@ fn switch(key: &HeaderValue, protocol: &'static str) -> Response<Body> {
     response
 }
 
-async fn serve(upgrade: OnUpgrade, session: ExecSession) {
+async fn serve(upgrade: OnUpgrade, session: Result<ExecSession, AccessError>) {
     let upgraded = match tokio::time::timeout(PATIENCE, upgrade).await {
         Ok(Ok(upgraded)) => upgraded,
         // The session is dropped, which ends the command.
@@ -114,15 +114,23 @@ async fn serve(upgrade: OnUpgrade, session: ExecSession) {
         .max_frame_size(Some(MOST_MESSAGE_BYTES));
     let io = TokioIo::new(upgraded);
     let socket = WebSocketStream::from_raw_socket(io, Role::Server, Some(config)).await;
-    if let Err(error) = carry(socket, session).await {
+    let (sink, stream) = socket.split();
+    let sink: Sink = Arc::new(Mutex::new(sink));
+    let carried = match session {
+        Ok(session) => carry(sink, stream, session).await,
+        Err(refused) => finish(&sink, stream, &failure(&refused)).await,
+    };
+    if let Err(error) = carried {
         debug!(%error, "a command's WebSocket ended");
     }
 }
 
 /// Carries the streams of a command until it ends, or until its client is gone, which ends it.
-async fn carry(socket: Socket, session: ExecSession) -> Result<(), WsError> {
-    let (sink, stream) = socket.split();
-    let sink: Sink = Arc::new(Mutex::new(sink));
+async fn carry(
+    sink: Sink,
+    mut stream: SplitStream<Socket>,
+    session: ExecSession,
+) -> Result<(), WsError> {
     let ExecSession { stdin, stdout, stderr, resize, exit } = session;
     // Clients wait for the first message to know that the command runs.
     let first = if stdout.is_some() { STDOUT } else { ERROR };
@@ -138,11 +146,28 @@ async fn carry(socket: Socket, session: ExecSession) -> Result<(), WsError> {
         };
         tokio::select! {
             exit = to_end => result(exit?),
-            gone = copy_in(stream, stdin, resize) => return gone,
+            gone = copy_in(&mut stream, stdin, resize) => return gone,
         }
     };
-    send(&sink, ERROR, status.to_string().as_bytes()).await?;
-    sink.lock().await.close().await
+    finish(&sink, stream, &status).await
+}
+
+/// Tells how it ended and closes in order: the client, too, has the last word, since a connection that is dropped with
+/// something unread in it takes with it what was written.
+async fn finish(
+    sink: &Sink,
+    stream: SplitStream<Socket>,
+    status: &serde_json::Value,
+) -> Result<(), WsError> {
+    send(sink, ERROR, status.to_string().as_bytes()).await?;
+    let end = CloseFrame { code: CloseCode::Normal, reason: Utf8Bytes::default() };
+    let parted = async {
+        sink.lock().await.send(Message::Close(Some(end))).await?;
+        // What was on its way when the command ended is for nobody.
+        stream.for_each(|_| std::future::ready(())).await;
+        Ok(())
+    };
+    tokio::time::timeout(PATIENCE, parted).await.unwrap_or(Err(WsError::ConnectionClosed))
 }
 
 /// How a command ended, as Kubernetes tells it.
@@ -154,11 +179,15 @@ fn result(exit: pontoon_container::Result<Exit>) -> serde_json::Value {
             "message": format!("command terminated with non-zero exit code: exit status {}", exit.code),
             "details": {"causes": [{"reason": "ExitCode", "message": exit.code.to_string()}]},
         }),
-        Err(error) => json!({
-            "metadata": {}, "status": "Failure", "reason": "InternalError", "code": 500,
-            "message": error.to_string(),
-        }),
+        Err(error) => failure(&error),
     }
+}
+
+fn failure(error: &dyn std::fmt::Display) -> serde_json::Value {
+    json!({
+        "metadata": {}, "status": "Failure", "reason": "InternalError", "code": 500,
+        "message": error.to_string(),
+    })
 }
 
 async fn send(sink: &Sink, channel: u8, data: &[u8]) -> Result<(), WsError> {
@@ -188,7 +217,7 @@ async fn copy_out(
 
 /// What the client sends; ends when it is gone.
 async fn copy_in(
-    mut stream: SplitStream<Socket>,
+    stream: &mut SplitStream<Socket>,
     mut stdin: Option<ExecInput>,
     resize: Option<Resizer>,
 ) -> Result<(), WsError> {

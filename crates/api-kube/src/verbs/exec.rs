@@ -30,13 +30,15 @@ const ANSWERED: &[HeaderName] =
     &[SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_PROTOCOL, SEC_WEBSOCKET_EXTENSIONS];
 
 pub(super) async fn exec(mut call: Call) -> Result<Response<Body>, Status> {
-    let client = check_upgrade(&mut call)?;
     let name = call.target.name();
     let pod = call.objects().get(PODS, call.target.namespace(), name).await?;
     let pod = read::value(&pod)?;
     let chosen = container::choose(&pod, name, call.query.get("container"))?;
     let wanted = parameters(&call.query)?;
     let node = check_running(&pod, name)?.to_owned();
+    // Last: a client that is refused as WebSocket asks again in SPDY, and tells its user this second refusal.
+    let client = check_upgrade(&mut call)?;
+    let name = call.target.name();
     let namespace = call.target.namespace().unwrap_or_default();
     let uri = format!(
         "/exec/{}/{}/{}?{wanted}",
