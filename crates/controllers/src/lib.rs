@@ -36,7 +36,7 @@ pub use cache::{Cache, Change, Liveness};
 pub use entry::{Cached, Entry, Unreadable};
 pub use key::Key;
 pub use plan::{Absent, Action, EventType, Plan, Propagation, Sub};
-pub use settings::{DEFAULT_TOLERATION_SECONDS, Settings};
+pub use settings::{NOT_READY_SECONDS, Settings, UNREACHABLE_SECONDS};
 
 /// One reconciler and what it has to be run for.
 #[derive(Clone, Copy, Debug)]

@@ -3,9 +3,12 @@
 use ipnet::Ipv4Net;
 use pontoon_model::names;
 
-/// How long a pod that asks for nothing stays on a node that is not ready or unreachable. Short,
-/// since death has been confirmed by then; Kubernetes waits five minutes.
-pub const DEFAULT_TOLERATION_SECONDS: i64 = 2;
+/// How long a pod that asks for nothing stays on a node that is unreachable: not at all, since its
+/// death has been confirmed by then. Kubernetes waits five minutes.
+pub const UNREACHABLE_SECONDS: i64 = 0;
+/// How long such a pod stays on a node that lives but says it is not ready: longer than the node's
+/// agent takes to be started again, which pods survive.
+pub const NOT_READY_SECONDS: i64 = 30;
 
 /// The settings of one cluster.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -14,7 +17,9 @@ pub struct Settings {
     pub cluster_cidr: Ipv4Net,
     /// The prefix length of one node's part of it.
     pub node_prefix: u8,
-    pub default_toleration_seconds: i64,
+    /// What a pod that asks for nothing tolerates, in seconds.
+    pub unreachable_seconds: i64,
+    pub not_ready_seconds: i64,
     /// How many finished pods are kept before the oldest are deleted.
     pub finished_pods_kept: usize,
 }
@@ -24,7 +29,8 @@ impl Default for Settings {
         Self {
             cluster_cidr: names::CLUSTER_CIDR.parse().expect("the default is a network"),
             node_prefix: names::NODE_SUBNET_PREFIX,
-            default_toleration_seconds: DEFAULT_TOLERATION_SECONDS,
+            unreachable_seconds: UNREACHABLE_SECONDS,
+            not_ready_seconds: NOT_READY_SECONDS,
             finished_pods_kept: 1_000,
         }
     }

@@ -206,7 +206,7 @@ impl World {
         match choices.swap_remove(at) {
             Choice::Inform(resource) => self.inform(resource),
             Choice::Reconcile(controller) => self.reconcile(controller),
-            Choice::Schedule => return self.schedule() || choices.len() > 1,
+            Choice::Schedule => return self.schedule() || !choices.is_empty(),
             Choice::Run(step) => {
                 let told = step.take(self.now, &mut self.api);
                 self.tell(told);

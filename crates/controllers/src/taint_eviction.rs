@@ -11,6 +11,7 @@ use crate::key::Key;
 use crate::plan::{EventType, Plan};
 use crate::pod_state;
 use crate::replica_set;
+use crate::settings::Settings;
 
 /// The pod itself, or all pods of a node whose taints changed.
 pub(crate) fn keys(change: &Change, cache: &Cache) -> Vec<Key> {
@@ -43,7 +44,7 @@ pub(crate) fn reconcile(now: Timestamp, key: &Key, cache: &Cache) -> Plan {
         return plan;
     }
     let Some(node) = pod_state::node(pod).and_then(|n| cache.node(n)) else { return plan };
-    let Some(due) = due(pod, node, cache.settings.default_toleration_seconds, now) else {
+    let Some(due) = due(pod, node, &cache.settings, now) else {
         return plan;
     };
     let left = due.duration_since(now);
@@ -65,11 +66,11 @@ fn no_execute(node: &Node) -> impl Iterator<Item = &Taint> {
 }
 
 /// When the pod has to go: `None` if it may stay for ever.
-fn due(pod: &Pod, node: &Node, default_seconds: i64, now: Timestamp) -> Option<Timestamp> {
-    no_execute(node).filter_map(|taint| due_for(pod, taint, default_seconds, now)).min()
+fn due(pod: &Pod, node: &Node, settings: &Settings, now: Timestamp) -> Option<Timestamp> {
+    no_execute(node).filter_map(|taint| due_for(pod, taint, settings, now)).min()
 }
 
-fn due_for(pod: &Pod, taint: &Taint, default: i64, now: Timestamp) -> Option<Timestamp> {
+fn due_for(pod: &Pod, taint: &Taint, settings: &Settings, now: Timestamp) -> Option<Timestamp> {
     let since = taint.time_added.as_ref().map_or(now, |t| t.0);
     let spec = pod.spec.as_ref()?;
     let tolerating = spec.tolerations.iter().flatten().filter(|t| tolerates(t, taint));
@@ -85,14 +86,11 @@ fn due_for(pod: &Pod, taint: &Taint, default: i64, now: Timestamp) -> Option<Tim
     let seconds = match seconds {
         Some(None) => return None,
         Some(Some(seconds)) => seconds,
-        None if is_loss(&taint.key) => default,
+        None if taint.key == names::TAINT_UNREACHABLE => settings.unreachable_seconds,
+        None if taint.key == names::TAINT_NOT_READY => settings.not_ready_seconds,
         None => 0,
     };
     since.checked_add(SignedDuration::from_secs(seconds)).ok()
-}
-
-fn is_loss(key: &str) -> bool {
-    key == names::TAINT_NOT_READY || key == names::TAINT_UNREACHABLE
 }
 
 fn tolerates(toleration: &Toleration, taint: &Taint) -> bool {

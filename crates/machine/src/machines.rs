@@ -243,6 +243,8 @@ impl Machines {
                 .map_err(|e| network_error(action, name, e))?;
             fs::remove_dir_all(&self.dir)
                 .map_err(|source| file_error("remove", &self.dir, source))?;
+            let path = self.lock_file();
+            fs::remove_file(&path).map_err(|source| file_error("remove", &path, source))?;
         }
         Ok(())
     }
@@ -328,10 +330,14 @@ impl Machines {
         Ok(subnet)
     }
 
+    fn lock_file(&self) -> PathBuf {
+        self.dir.with_extension("lock")
+    }
+
     /// Held while machines are made or removed, so that two commands do not take one address.
     fn lock(&self) -> Result<File, MachineError> {
         fs::create_dir_all(&self.dir).map_err(|source| file_error("make", &self.dir, source))?;
-        let path = self.dir.with_extension("lock");
+        let path = self.lock_file();
         let file = File::create(&path).map_err(|source| file_error("open", &path, source))?;
         file.lock().map_err(|source| file_error("lock", &path, source))?;
         Ok(file)

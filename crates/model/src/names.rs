@@ -75,10 +75,6 @@ pub const PONTOON_PREFIX: &str = "pontoon.io/";
 /// The role of a node in the store: `manager` or `worker`.
 pub const LABEL_ROLE: &str = "pontoon.io/role";
 
-/// How long a pod that asks for nothing stays on a node that is not ready, in seconds; by then the
-/// death has been confirmed. Kubernetes waits five minutes.
-pub const DEFAULT_TOLERATION_SECONDS: i64 = 2;
-
 /// The long name of a service: `web.default.svc.cluster.local`.
 pub fn service_dns_name(service: &str, namespace: &str) -> String {
     format!("{service}.{namespace}.svc.{CLUSTER_DOMAIN}")

@@ -326,8 +326,8 @@ impl Member {
 /// The label by which `kubectl get nodes` tells a node's role.
 fn membership_label(membership: &Membership) -> &'static str {
     match membership.role {
-        Role::Manager => pontoon_model::names::LABEL_CONTROL_PLANE,
-        Role::Worker => "node-role.kubernetes.io/worker",
+        Role::Manager => crate::report::ROLE_LABELS[0],
+        Role::Worker => crate::report::ROLE_LABELS[1],
     }
 }
 

@@ -24,6 +24,9 @@ use crate::view::View;
 
 /// An unchanged node status is written this often all the same, so that its heartbeat times move.
 const HEARTBEAT_SECONDS: i64 = 60;
+/// The labels by which `kubectl get nodes` tells a node's role.
+pub(crate) const ROLE_LABELS: [&str; 2] =
+    [pontoon_model::names::LABEL_CONTROL_PLANE, "node-role.kubernetes.io/worker"];
 /// Reports in one request.
 const REPORTS_MAX: usize = 10_000;
 
@@ -256,9 +259,18 @@ impl Sink {
                 }
             }
         };
-        if labels.iter().any(|(key, value)| known.meta.labels.get(key) != Some(value)) {
-            let patch = json!({ "metadata": { "labels": labels } });
-            let patch = pontoon_objects::Patch::Merge(patch);
+        let mut wanted = json!(labels);
+        // The role that a node no longer has goes with the certificate for it.
+        for role in ROLE_LABELS.iter().filter(|role| !labels.contains_key(**role)) {
+            if known.meta.labels.contains_key(*role) {
+                wanted[*role] = Value::Null;
+            }
+        }
+        let is_known = |(key, value): (&String, &String)| known.meta.labels.get(key) == Some(value);
+        if !labels.iter().all(is_known)
+            || wanted.as_object().is_some_and(|w| w.len() > labels.len())
+        {
+            let patch = pontoon_objects::Patch::Merge(json!({ "metadata": { "labels": wanted } }));
             self.objects.patch(resource::NODES, None, node, &patch, Sub::None, &options).await?;
         }
         if is_old_news(&known, status) {

@@ -43,6 +43,7 @@ fn a_dead_nodes_pods_run_elsewhere_in_seconds() {
 fn a_node_that_was_away_for_a_moment_keeps_its_pods() {
     for seed in 0..SEEDS {
         let mut world = World::with_nodes(seed, 3);
+        world.cache.settings.unreachable_seconds = 2;
         deploy(&mut world, "web", 6);
         let before: BTreeSet<Key> = world.api.pods().map(|(k, _)| k.clone()).collect();
         world.set_alive("c", false);

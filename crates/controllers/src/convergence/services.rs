@@ -78,6 +78,7 @@ fn endpoints_are_the_ready_pods() {
 fn pods_of_a_dead_node_are_left_at_once() {
     for seed in 0..SEEDS {
         let mut world = World::with_nodes(seed, 3);
+        world.cache.settings.unreachable_seconds = 2;
         service(&mut world);
         deploy(&mut world, "web", 6);
         world.set_alive("b", false);

@@ -19,7 +19,7 @@ use crate::tls::ALPN_HTTP1;
 /// How often everything is judged anew, whether or not gossip had news.
 const JUDGE_EVERY: Duration = Duration::from_secs(1);
 /// How long a node that gossip has given up may take to answer the last question.
-const LAST_QUESTION: Duration = Duration::from_millis(700);
+const LAST_QUESTION: Duration = Duration::from_millis(300);
 /// A leader that has just begun has not heard from all nodes yet: one that gossip does not know counts as
 /// alive for this long.
 const UNKNOWN_GRACE: Duration = Duration::from_secs(10);

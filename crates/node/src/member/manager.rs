@@ -12,6 +12,7 @@ use pontoon_controllers::Settings;
 use pontoon_objects::Objects;
 use pontoon_store::{Member as StoreMember, Role as StoreRole, Store, StoreConfig, Tuning};
 use tokio::net::TcpListener;
+use tokio::runtime::{Handle, Runtime};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -33,6 +34,8 @@ use crate::tls::{ALPN_H2, ALPN_HTTP1, ALPN_STORE, Tls};
 use crate::transport::{ToManagers, ToNodes};
 use crate::view::View;
 
+/// Threads of the store. Its work is short: the disk and the network are what it waits for.
+const STORE_THREADS: usize = 2;
 /// Pause before a manager asks again to be made a voter; it doubles up to the longest.
 const ASK_PAUSE: Duration = Duration::from_millis(100);
 const ASK_PAUSE_MAX: Duration = Duration::from_secs(5);
@@ -47,6 +50,7 @@ pub struct Manager {
     pub source: Source,
     pub api: Arc<ApiServer>,
     sink: Sink,
+    threads: Arc<StoreThreads>,
 }
 
 /// What a manager is started with.
@@ -70,7 +74,8 @@ impl Manager {
         let taken = |e: listen::ListenError| Refusal::conflict(e.to_string());
         let manager_port = listen::bind(own(MANAGER_PORT)).await.map_err(taken)?;
         let kube_port = listen::bind(own(KUBE_PORT)).await.map_err(taken)?;
-        let store = open_store(config, membership, tls).await?;
+        let threads = Arc::new(StoreThreads::start()?);
+        let store = open_store(config, membership, tls, &threads).await?;
         let records = Records::new(store.clone());
         if let Some(founding) = founding {
             found(&store, &records, membership, &founding).await?;
@@ -89,7 +94,7 @@ impl Manager {
         let source = Source { view: view.clone(), records: nodes.clone() };
         let proxy = Arc::new(ToNodes { tls: tls.clone(), records: nodes });
         let api = Arc::new(ApiServer::new(objects.clone(), proxy, build_info(), stop.clone()));
-        let manager = Self { store, records, objects, view, source, api, sink };
+        let manager = Self { store, records, objects, view, source, api, sink, threads };
         tasks.spawn(manager.view.clone().run(manager.objects.clone(), stop.clone()));
         tasks.spawn(manager.records.clone().follow(known, stop.clone()));
         let leader = Leader {
@@ -119,8 +124,14 @@ impl Manager {
         stop: &CancellationToken,
     ) -> impl Future<Output = ()> + use<> {
         let authority = membership.credentials.authority_pem.clone();
-        let service =
-            ManagerService::new(self.store, self.source, self.sink, authority, stop.clone());
+        let service = ManagerService::new(
+            self.store,
+            self.source,
+            self.sink,
+            authority,
+            self.threads,
+            stop.clone(),
+        );
         let (tls, stop) = (tls.clone(), stop.clone());
         async move {
             listen::tls(listener, tls, &[ALPN_STORE, ALPN_H2], stop, move |stream, peer| {
@@ -218,14 +229,49 @@ fn build_info() -> pontoon_api_kube::BuildInfo {
     pontoon_api_kube::BuildInfo::of_version(env!("CARGO_PKG_VERSION"))
 }
 
-async fn open_store(config: &Config, membership: &Membership, tls: &Tls) -> Result<Store, Refusal> {
+async fn open_store(
+    config: &Config,
+    membership: &Membership,
+    tls: &Tls,
+    threads: &StoreThreads,
+) -> Result<Store, Refusal> {
     let store = StoreConfig {
         dir: config.store_dir(),
         member: membership.member,
         tuning: Tuning::default(),
     };
     let transport = Arc::new(ToManagers { tls: tls.clone() });
-    Store::open(store, transport).await.map_err(|e| Refusal::unavailable(chain(&e)))
+    // Opened on its own threads, where all its tasks then run.
+    let opened = threads.handle().spawn(Store::open(store, transport)).await;
+    let opened = opened.map_err(|e| Refusal::internal(&e))?;
+    opened.map_err(|e| Refusal::unavailable(chain(&e)))
+}
+
+/// Threads of the store's own, so that a heartbeat never waits behind other work of this process: a leader
+/// that is late with it loses its office.
+pub(crate) struct StoreThreads(Option<Runtime>);
+
+impl StoreThreads {
+    fn start() -> Result<Self, Refusal> {
+        let mut builder = tokio::runtime::Builder::new_multi_thread();
+        let runtime =
+            builder.worker_threads(STORE_THREADS).thread_name("store").enable_all().build();
+        runtime.map(|runtime| Self(Some(runtime))).map_err(|e| Refusal::internal(&e))
+    }
+
+    /// Where the store's work is to be spawned.
+    #[must_use]
+    pub(crate) fn handle(&self) -> &Handle {
+        self.0.as_ref().expect("taken only when this is dropped").handle()
+    }
+}
+
+impl Drop for StoreThreads {
+    fn drop(&mut self) {
+        if let Some(runtime) = self.0.take() {
+            runtime.shutdown_background();
+        }
+    }
 }
 
 async fn found(

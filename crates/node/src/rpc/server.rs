@@ -14,6 +14,7 @@ use tokio::net::TcpStream;
 use tokio::sync::Semaphore;
 use tokio_rustls::server::TlsStream;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::AbortOnDropHandle;
 
 use super::{Body, Refusal, json, read_json};
 use crate::assignment::dispatch::{Source, managers};
@@ -23,6 +24,7 @@ use crate::identity::Role;
 use crate::identity::certificate::Peer;
 use crate::join::{JoinRequest, admit, sign};
 use crate::listen;
+use crate::member::manager::StoreThreads;
 use crate::report::{self, WireReport};
 use crate::tls::{ALPN_H2, ALPN_STORE};
 
@@ -37,6 +39,7 @@ pub(crate) struct ManagerService {
     pub reports: report::Sink,
     pub authority_pem: String,
     pub stop: CancellationToken,
+    threads: Arc<StoreThreads>,
     joins: Semaphore,
 }
 
@@ -61,11 +64,12 @@ impl ManagerService {
         source: Source,
         reports: report::Sink,
         authority_pem: String,
+        threads: Arc<StoreThreads>,
         stop: CancellationToken,
     ) -> Arc<Self> {
         let records = Records::new(store.clone());
         let joins = Semaphore::new(JOINS_MAX);
-        Arc::new(Self { store, records, source, reports, authority_pem, stop, joins })
+        Arc::new(Self { store, records, source, reports, authority_pem, stop, threads, joins })
     }
 
     /// Serves one connection as its protocol name says.
@@ -86,7 +90,12 @@ impl ManagerService {
             return tracing::warn!("a raft stream without a manager's certificate was refused");
         };
         if self.is_manager(&peer).await {
-            self.store.serve(Box::new(stream)).await;
+            let store = self.store.clone();
+            let serving = async move { store.serve(Box::new(stream)).await };
+            let serving = AbortOnDropHandle::new(self.threads.handle().spawn(serving));
+            if let Err(error) = serving.await {
+                tracing::warn!(%error, "a raft stream ended");
+            }
         } else {
             tracing::warn!(
                 node = peer.name,
