@@ -11,6 +11,7 @@ use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
+pub(crate) use pontoon_node::admin::query::encode;
 use pontoon_node::config::socket_in;
 use serde_json::Value;
 use tokio::net::UnixStream;
@@ -132,17 +133,4 @@ pub(crate) async fn checked(response: Response<Incoming>) -> anyhow::Result<Resp
         bail!("the daemon answered {status}");
     }
     bail!("{message}")
-}
-
-/// A text as one part of a path or a query.
-pub(crate) fn encode(text: &str) -> String {
-    let mut out = String::with_capacity(text.len());
-    for byte in text.bytes() {
-        if byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.' | b'~') {
-            out.push(char::from(byte));
-        } else {
-            out.push_str(&format!("%{byte:02X}"));
-        }
-    }
-    out
 }
