@@ -445,6 +445,16 @@ fn a_full_disk_refuses_writes_and_they_go_on_when_there_is_space() {
 }
 
 #[test]
+fn nobody_else_may_look_into_the_directory() {
+    use std::os::unix::fs::PermissionsExt;
+    run(async {
+        let cluster = Cluster::new(1, patient()).await;
+        let mode = std::fs::metadata(cluster.dir(1)).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o700, "secrets are in there");
+    });
+}
+
+#[test]
 fn a_directory_is_opened_once() {
     run(async {
         let mut cluster = Cluster::new(1, patient()).await;

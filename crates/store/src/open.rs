@@ -101,6 +101,9 @@ fn restore(config: &StoreConfig) -> Result<Restored, OpenError> {
     let dir = &config.dir;
     let failed = |action| move |source| OpenError::Io { action, path: dir.clone(), source };
     std::fs::create_dir_all(dir).map_err(failed("make"))?;
+    // All that the cluster keeps secret is in these files.
+    let private = std::os::unix::fs::PermissionsExt::from_mode(0o700);
+    std::fs::set_permissions(dir, private).map_err(failed("protect"))?;
     let lock = lock(dir)?;
     let snapshots = SnapshotFiles::open(dir.join("snapshots")).map_err(failed("read"))?;
     let snapshots = Arc::new(snapshots);

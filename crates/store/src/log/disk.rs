@@ -10,9 +10,12 @@ pub(crate) fn sync_dir(dir: &Path) -> io::Result<()> {
     File::open(dir)?.sync_all()
 }
 
-/// True if space may come back and the write may then succeed.
+/// True if space may come back and the write may then succeed. Space is also that for one more open file:
+/// a process that has too many for a moment must not lose its log for good.
 pub(crate) fn is_full(error: &io::Error) -> bool {
+    let no_file = [rustix::io::Errno::MFILE, rustix::io::Errno::NFILE];
     matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
+        || no_file.iter().any(|errno| error.raw_os_error() == Some(errno.raw_os_error()))
 }
 
 /// Makes tests see a full or a failing disk.
@@ -59,5 +62,24 @@ impl super::Shared {
         #[cfg(test)]
         self.faults.check(file, bytes, at)?;
         file.write_all_at(bytes, at)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_passes_is_told_from_what_does_not() {
+        for (errno, passes) in [
+            (rustix::io::Errno::NOSPC, true),
+            (rustix::io::Errno::DQUOT, true),
+            (rustix::io::Errno::MFILE, true),
+            (rustix::io::Errno::NFILE, true),
+            (rustix::io::Errno::IO, false),
+            (rustix::io::Errno::ROFS, false),
+        ] {
+            assert_eq!(is_full(&errno.into()), passes, "{errno}");
+        }
     }
 }

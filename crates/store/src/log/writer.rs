@@ -215,7 +215,7 @@ impl Writer {
         }
         if *self.shared.health.borrow() == Health::Good {
             tracing::error!(
-                dir = %self.shared.dir.display(),
+                dir = %self.shared.dir.display(), %error,
                 "the disk of the log is full: writes are refused until there is space"
             );
             self.shared.health.send_replace(Health::Full);
