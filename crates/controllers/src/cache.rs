@@ -108,7 +108,7 @@ impl Cache {
         self.insert(key, object)
     }
 
-    /// Notes that the informer has told of everything up to a revision: of a list, of a bookmark.
+    /// Notes that the informer has told of everything up to a revision: of a list, of a deletion.
     pub fn heard(&mut self, resource: &'static Resource, revision: u64) {
         let told = self.told.entry(resource).or_default();
         *told = (*told).max(revision);
@@ -383,6 +383,7 @@ mod tests {
         assert!(cache.apply_written(pod("p", "u", 7, true)).unwrap().is_none());
         cache.heard(resource::PODS, 9);
         assert!(cache.apply_written(pod("q", "v", 8, false)).unwrap().is_none());
+        assert!(cache.apply_written(pod("p", "u", 9, false)).unwrap().is_none(), "its deletion");
         check(&cache, 0);
     }
 }

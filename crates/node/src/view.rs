@@ -74,7 +74,12 @@ impl View {
     fn apply(&self, change: &pontoon_objects::Change) {
         let (namespace, name) = (change.namespace.as_deref(), change.name.as_str());
         let object = change.object.clone();
-        let changed = self.write().apply(change.resource, namespace, name, object);
+        let changed = {
+            let mut cache = self.write();
+            // The answer to our own deletion may come later than this, and must not bring back what is gone.
+            cache.heard(change.resource, change.revision);
+            cache.apply(change.resource, namespace, name, object)
+        };
         self.publish(changed);
     }
 

@@ -22,6 +22,8 @@ pub struct Change {
     pub namespace: Option<String>,
     pub name: String,
     pub object: Option<Object>,
+    /// The revision by which this was so.
+    pub revision: u64,
 }
 
 /// What an informer tells.
@@ -138,11 +140,12 @@ impl Follower {
             if told == Some(object.meta.resource_version) {
                 self.known.insert(name, object.meta.resource_version);
             } else {
-                self.tell(name, Some(object)).await?;
+                let revision = object.meta.resource_version;
+                self.tell(name, Some(object), revision).await?;
             }
         }
         for name in before.into_keys() {
-            self.tell(name, None).await?;
+            self.tell(name, None, list.revision).await?;
         }
         if let Some(unlisted) = self.unlisted.take()
             && unlisted.fetch_sub(1, Ordering::AcqRel) == 1
@@ -165,10 +168,11 @@ impl Follower {
         loop {
             match watch.next().await {
                 Some(Ok(WatchEvent::Added(object) | WatchEvent::Modified(object))) => {
-                    self.tell(name_of(&object), Some(object)).await?;
+                    let revision = object.meta.resource_version;
+                    self.tell(name_of(&object), Some(object), revision).await?;
                 }
                 Some(Ok(WatchEvent::Deleted(object))) => {
-                    self.tell(name_of(&object), None).await?;
+                    self.tell(name_of(&object), None, object.meta.resource_version).await?;
                 }
                 Some(Ok(WatchEvent::Bookmark(_))) => {}
                 Some(Err(status)) => {
@@ -180,13 +184,18 @@ impl Follower {
         }
     }
 
-    async fn tell(&mut self, name: Name, object: Option<Object>) -> Result<(), Unheard> {
+    async fn tell(
+        &mut self,
+        name: Name,
+        object: Option<Object>,
+        revision: u64,
+    ) -> Result<(), Unheard> {
         match &object {
             Some(object) => self.known.insert(name.clone(), object.meta.resource_version),
             None => self.known.remove(&name),
         };
         let (namespace, name) = name;
-        let change = Change { resource: self.resource, namespace, name, object };
+        let change = Change { resource: self.resource, namespace, name, object, revision };
         self.updates.send(Update::Change(change)).await.map_err(|_| Unheard)
     }
 }
