@@ -398,9 +398,9 @@ pub(crate) enum Machine {
         names: Vec<String>,
     },
     /// List the machines
-    #[command(visible_alias = "list")]
+    #[command(visible_alias = "list", after_help = "Example:\n  pontoon machine ls")]
     Ls,
-    /// Run a command on a machine
+    /// Run a command on a machine, or a shell
     #[command(after_help = "Example:\n  pontoon machine ssh a -- pontoon status")]
     Ssh {
         name: String,
@@ -408,12 +408,22 @@ pub(crate) enum Machine {
         command: Vec<String>,
     },
     /// Shut machines down
+    #[command(after_help = "Example:\n  pontoon machine stop a")]
     Stop { names: Vec<String> },
     /// Start machines that are stopped
+    #[command(after_help = "Example:\n  pontoon machine start a")]
     Start { names: Vec<String> },
     /// Power machines off: everything in them is killed at once
+    #[command(after_help = "Example:\n  pontoon machine kill a")]
     Kill { names: Vec<String> },
+    /// Pull machines' network cables: they run on, cut off from all others
+    #[command(after_help = "Example:\n  pontoon machine disconnect a")]
+    Disconnect { names: Vec<String> },
+    /// Put the network cables of machines back
+    #[command(after_help = "Example:\n  pontoon machine connect a")]
+    Connect { names: Vec<String> },
     /// Remove machines with all they hold
+    #[command(after_help = "Example:\n  pontoon machine rm a b c")]
     Rm { names: Vec<String> },
 }
 
@@ -439,6 +449,7 @@ pub(crate) struct Hello {
 #[derive(Subcommand)]
 pub(crate) enum HelloCommand {
     /// Ask a URL over HTTP and print the answers
+    #[command(after_help = "Example:\n  pontoon hello get http://hello/ --times 6")]
     Get {
         url: String,
         /// How often, each on a connection of its own
@@ -449,6 +460,7 @@ pub(crate) enum HelloCommand {
         timeout_ms: u64,
     },
     /// Look a name up as pods do and print its addresses
+    #[command(after_help = "Example:\n  pontoon hello resolve hello.default")]
     Resolve { name: String },
 }
 
@@ -457,4 +469,32 @@ fn label(text: &str) -> Result<(String, String), String> {
         .filter(|(key, _)| !key.is_empty())
         .map(|(key, value)| (key.to_owned(), value.to_owned()))
         .ok_or_else(|| format!("{text:?} is not of the form KEY=VALUE"))
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::Cli;
+
+    fn without_example(command: &clap::Command, path: &str, found: &mut Vec<String>) {
+        let path = format!("{path} {}", command.get_name());
+        let help = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+        let leaves: Vec<_> = command.get_subcommands().filter(|c| c.get_name() != "help").collect();
+        if leaves.is_empty() && !help.contains("Example") {
+            found.push(path.clone());
+        }
+        for leaf in leaves {
+            without_example(leaf, &path, found);
+        }
+    }
+
+    #[test]
+    fn every_command_has_help_with_an_example() {
+        let command = Cli::command();
+        command.clone().debug_assert();
+        let mut found = Vec::new();
+        without_example(&command, "", &mut found);
+        assert!(found.is_empty(), "no example: {found:?}");
+    }
 }

@@ -1,8 +1,11 @@
 //! What commands print: tables that fit kubectl's look, JSON, YAML, and errors with their causes.
 
+use std::borrow::Cow;
 use std::io::{IsTerminal, Write};
 use std::process::ExitCode;
+use std::time::Duration;
 
+use indicatif::ProgressBar;
 use serde_json::Value;
 
 use crate::cli::Output;
@@ -100,6 +103,24 @@ pub(crate) fn say(output: Output, value: &Value, words: &str) -> anyhow::Result<
         Output::Json | Output::Yaml => document(output, value)?,
     }
     Ok(())
+}
+
+/// A line on the terminal that moves while something takes its time; gone when this is dropped.
+/// Programs that read the output see nothing of it.
+pub(crate) struct Working(ProgressBar);
+
+/// Says what is being done until the answer is dropped.
+pub(crate) fn working(what: impl Into<Cow<'static, str>>) -> Working {
+    let bar = ProgressBar::new_spinner();
+    bar.set_message(what);
+    bar.enable_steady_tick(Duration::from_millis(100));
+    Working(bar)
+}
+
+impl Drop for Working {
+    fn drop(&mut self) {
+        self.0.finish_and_clear();
+    }
 }
 
 /// Prints an error with its causes and gives the exit code for it.

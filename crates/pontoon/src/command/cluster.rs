@@ -25,7 +25,9 @@ pub(super) async fn init(
         "clusterCidr": options.cluster_cidr,
         "serviceCidr": options.service_cidr,
     });
+    let working = output::working("making the cluster …");
     let made = client.post("/pontoon/v1/init", &body).await?;
+    drop(working);
     let words = format!(
         "This node ({node}) is the first manager of a new cluster.\n\n\
          Another server joins as a worker with\n\n    pontoon up --join {worker}@{address}\n\n\
@@ -56,7 +58,9 @@ pub(super) async fn join(
         "manager": manager,
         "advertiseAddr": options.advertise_addr,
     });
+    let working = output::working(format!("joining the cluster of {manager} …"));
     let joined = client.post("/pontoon/v1/join", &body).await?;
+    drop(working);
     let (node, role) = (text(&joined["node"]), text(&joined["role"]));
     output::say(output, &joined, &format!("This node ({node}) is a {role} of the cluster."))
 }
@@ -82,7 +86,9 @@ pub(super) async fn leave(
     output: Output,
     options: &cli::Leave,
 ) -> anyhow::Result<()> {
+    let working = output::working("leaving the cluster …");
     let left = client.post("/pontoon/v1/leave", &json!({ "force": options.force })).await?;
+    drop(working);
     output::say(
         output,
         &left,

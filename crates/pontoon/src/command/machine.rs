@@ -60,6 +60,8 @@ pub(super) async fn run(global: &Global, command: cli::Machine) -> anyhow::Resul
                 )?;
             }
         }
+        cli::Machine::Disconnect { names } => set_cables(&machines, output, names, false).await?,
+        cli::Machine::Connect { names } => set_cables(&machines, output, names, true).await?,
         cli::Machine::Rm { names } => {
             for name in names {
                 machines.remove(&name).await?;
@@ -72,6 +74,21 @@ pub(super) async fn run(global: &Global, command: cli::Machine) -> anyhow::Resul
         }
     }
     Ok(ExitCode::SUCCESS)
+}
+
+async fn set_cables(
+    machines: &Machines,
+    output: cli::Output,
+    names: Vec<String>,
+    plugged: bool,
+) -> anyhow::Result<()> {
+    let state = if plugged { "connected" } else { "disconnected" };
+    for name in names {
+        machines.set_cable(&name, plugged).await?;
+        let said = json!({ "name": name, "connected": plugged });
+        output::say(output, &said, &format!("{name} is {state}"))?;
+    }
+    Ok(())
 }
 
 /// The machines of this data directory.

@@ -22,7 +22,9 @@ pub(super) async fn run(client: &Client, output: Output, command: Node) -> anyho
         }
         Node::Drain { name } => {
             kube::cordon(client, &name, true).await?;
+            let working = output::working(format!("moving the pods off {name} …"));
             kube::evict_all(client, &name).await?;
+            drop(working);
             output::say(
                 output,
                 &json!({ "node": name, "drained": true }),
