@@ -14,6 +14,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::identity::Role;
 use crate::identity::authority::Authority;
+use crate::identity::certificate::Peer;
 use crate::identity::token::JoinToken;
 use crate::rpc::Refusal;
 
@@ -23,6 +24,11 @@ const GONE_PREFIX: &str = "/pontoon/removed/";
 /// Pause before a watch that broke off is begun again; it doubles up to the longest.
 const FOLLOW_PAUSE: Duration = Duration::from_millis(50);
 const FOLLOW_PAUSE_MAX: Duration = Duration::from_secs(5);
+
+/// How often a manager makes sure that it is in contact with the leader, and how long that may take: longer
+/// than an election, so that one that goes well is nothing to the nodes.
+const CONTACT_EVERY: Duration = Duration::from_secs(2);
+const CONTACT_PATIENCE: Duration = Duration::from_secs(5);
 
 /// What the cluster is: one record, made by `init`.
 #[derive(Clone, Serialize, Deserialize)]
@@ -63,6 +69,14 @@ pub struct NodeRecord {
     /// The role it is to have. It differs from the role in its certificate while it is promoted or demoted.
     pub role: Role,
     pub address: IpAddr,
+}
+
+impl NodeRecord {
+    /// Whether the certificate is this node's, and not that of another which had its name before.
+    #[must_use]
+    pub fn is_of(&self, peer: &Peer) -> bool {
+        self.name == peer.name && Some(self.member) == peer.member
+    }
 }
 
 /// The cluster's records in the store. Every write is durable on a quorum when it returns.
@@ -215,6 +229,33 @@ impl Records {
             tokio::select! {
                 () = tokio::time::sleep(pause) => pause = (pause * 2).min(FOLLOW_PAUSE_MAX),
                 () = stop.cancelled() => return,
+            }
+        }
+    }
+
+    /// Keeps `contact` true while the cluster's leader answers this manager, until the token ends it. What a
+    /// follower believes of the leader does not tell: it goes on believing while it is cut off.
+    pub async fn keep_contact(self, contact: watch::Sender<bool>, stop: CancellationToken) {
+        let mut look = tokio::time::interval(CONTACT_EVERY);
+        look.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            let ask = async {
+                look.tick().await;
+                let key = Range { count_only: true, ..Range::key(CLUSTER_KEY) };
+                let asked = self.store.range(key, Read::Linearizable);
+                matches!(tokio::time::timeout(CONTACT_PATIENCE, asked).await, Ok(Ok(_)))
+            };
+            let answered = tokio::select! {
+                answered = ask => answered,
+                () = stop.cancelled() => return,
+            };
+            let changed = contact.send_if_modified(|known| {
+                let changed = *known != answered;
+                *known = answered;
+                changed
+            });
+            if changed {
+                tracing::info!(answered, "contact with the cluster's leader");
             }
         }
     }

@@ -6,7 +6,9 @@ use std::net::{IpAddr, SocketAddr};
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
+use http::StatusCode;
 use ipnet::Ipv4Net;
 use pontoon_image::{ImageStore, RegistryConfig};
 use pontoon_network::Network;
@@ -26,6 +28,10 @@ use crate::member::{Founding, Member, Order};
 use crate::membership::Membership;
 use crate::rpc::{Refusal, chain};
 use crate::tls::provider;
+
+/// Pause before a change of the role that failed is tried again; it doubles up to the longest.
+const ROLE_PAUSE: Duration = Duration::from_millis(200);
+const ROLE_PAUSE_MAX: Duration = Duration::from_secs(30);
 
 /// Why a daemon could not start.
 #[derive(Debug, thiserror::Error)]
@@ -58,6 +64,8 @@ pub struct Shared {
     stop: CancellationToken,
     member: Mutex<Option<Member>>,
     orders: mpsc::Sender<Order>,
+    /// Changes of the membership on their way.
+    changes: TaskTracker,
 }
 
 impl Daemon {
@@ -73,6 +81,7 @@ impl Daemon {
         // Libraries that bring no provider of their own take the process's. A second daemon in one process
         // finds it there.
         drop(CryptoProvider::install_default(provider().as_ref().clone()));
+        open_many_files();
         for dir in [&config.data_dir, &config.run_dir] {
             make_private_dir(dir)?;
         }
@@ -88,7 +97,8 @@ impl Daemon {
         let images = Images { store, registries: Arc::new(registries), peers: None };
         let membership = Membership::load(&config.membership_file())?;
         let (orders, inbox) = mpsc::channel(4);
-        let shared = Arc::new(Shared { config, images, stop, member: Mutex::new(None), orders });
+        let (member, changes) = (Mutex::new(None), TaskTracker::new());
+        let shared = Arc::new(Shared { config, images, stop, member, orders, changes });
         if let Some(membership) = membership {
             let member =
                 shared.begin(membership, None).await.map_err(|e| StartError::Resume(e.message))?;
@@ -112,6 +122,8 @@ impl Daemon {
     /// When its socket cannot be removed.
     pub async fn ended(self) -> Result<(), StartError> {
         self.shared.stop.cancelled().await;
+        self.shared.changes.close();
+        self.shared.changes.wait().await;
         if let Some(member) = self.shared.member.lock().await.take() {
             member.stop().await;
         }
@@ -127,6 +139,18 @@ impl Daemon {
 }
 
 impl Shared {
+    /// Carries a change of the membership to its end, even when whoever asked for it goes away: half of one
+    /// would be a node that the cluster counts on and that knows nothing of it.
+    ///
+    /// # Errors
+    /// What the change answers.
+    pub async fn to_the_end<T: Send + 'static>(
+        &self,
+        change: impl Future<Output = Result<T, Refusal>> + Send + 'static,
+    ) -> Result<T, Refusal> {
+        self.changes.spawn(change).await.unwrap_or_else(|e| Err(Refusal::internal(&e)))
+    }
+
     /// What `ask` says of this node's membership.
     ///
     /// # Errors
@@ -194,11 +218,39 @@ impl Shared {
         let membership = joiner.join().await?;
         // From here on the cluster counts on this node: its membership is kept before anything is started, and a
         // node that stops half-way goes on with it.
-        membership.save(&self.config.membership_file()).map_err(|e| Refusal::internal(&e))?;
-        let member = self.begin(membership, None).await?;
+        let saved = membership.save(&self.config.membership_file());
+        let begun = match saved {
+            Ok(()) => self.begin(membership.clone(), None).await,
+            Err(error) => Err(Refusal::internal(&error)),
+        };
+        let member = match begun {
+            Ok(member) => member,
+            Err(refusal) => return Err(self.undo_join(&membership, refusal).await),
+        };
         *slot = Some(member.clone());
         member.settled().await?;
         Ok(member)
+    }
+
+    /// Gives a membership back that could not be begun. Answers the refusal to tell.
+    async fn undo_join(&self, membership: &Membership, refusal: Refusal) -> Refusal {
+        if let Err(left) = self.forget() {
+            tracing::warn!(error = left.message, "forget a cluster that was not joined");
+        }
+        match membership.give_back().await {
+            Ok(()) => refusal,
+            Err(error) => {
+                tracing::warn!(error = error.message, "take back the request to join");
+                let name = &membership.node;
+                Refusal::new(
+                    StatusCode::CONFLICT,
+                    format!(
+                        "{}; the cluster counts this node in: run `pontoon node rm {name}` on a manager, then join again",
+                        refusal.message
+                    ),
+                )
+            }
+        }
     }
 
     /// Takes this node out of its cluster and removes what it made.
@@ -217,8 +269,10 @@ impl Shared {
             )));
         }
         slot.take();
-        member.stop_and_remove().await?;
-        self.forget()
+        let removed = member.stop_and_remove().await;
+        // The cluster has let this node go: it must not come back to it by itself.
+        self.forget()?;
+        removed
     }
 
     /// Starts being a member.
@@ -277,22 +331,36 @@ impl Shared {
     /// Changes this node's role as its record says: a new certificate, then everything anew. Pods go on.
     async fn change_role(&self, role: Role) -> Result<(), Refusal> {
         let mut slot = self.member.lock().await;
-        let Some(member) = slot.as_ref().cloned() else { return Ok(()) };
+        let Some(member) = slot.as_ref().cloned() else { return self.resume(&mut slot).await };
         if member.membership().role == role {
             return Ok(());
         }
-        tracing::info!(%role, "this node's role changes");
         let membership = member.renewed().await?;
-        if membership.role != role {
-            return Err(Refusal::unavailable("the managers do not agree on the role yet"));
+        let role = membership.role;
+        if member.membership().role == role {
+            // The order was taken back, or comes from a manager that is behind.
+            return Ok(());
         }
+        tracing::info!(%role, "this node's role changes");
         if role == Role::Worker {
             member.leave_store().await?;
         }
         slot.take();
         member.stop().await;
-        remove(&self.config.store_dir(), |p| fs::remove_dir_all(p))?;
         membership.save(&self.config.membership_file()).map_err(|e| Refusal::internal(&e))?;
+        self.resume(&mut slot).await
+    }
+
+    /// Goes on as what the membership on the disk says, when that could not be begun before. A role begins
+    /// with nothing of another one's: no state, and no right to administer.
+    async fn resume(&self, slot: &mut Option<Member>) -> Result<(), Refusal> {
+        let membership = Membership::load(&self.config.membership_file());
+        let membership = membership.map_err(|e| Refusal::internal(&e))?;
+        let Some(membership) = membership else { return Ok(()) };
+        remove(&self.config.store_dir(), |p| fs::remove_dir_all(p))?;
+        if membership.role == Role::Worker {
+            remove(&self.config.kubeconfig(), |p| fs::remove_file(p))?;
+        }
         *slot = Some(self.begin(membership, None).await?);
         Ok(())
     }
@@ -315,12 +383,29 @@ async fn obey(shared: Arc<Shared>, mut inbox: mpsc::Receiver<Order>) {
         };
         match order {
             Some(Order::ChangeRole(role)) => {
-                if let Err(refusal) = shared.change_role(role).await {
-                    tracing::warn!(%role, error = refusal.message, "change this node's role");
+                tokio::select! {
+                    () = change_role(&shared, role) => {}
+                    () = shared.stop.cancelled() => return,
                 }
             }
             None => return,
         }
+    }
+}
+
+/// Changes the role, again and again until it is done: nobody gives the order twice. Each attempt is
+/// carried to its end, whatever happens to this.
+async fn change_role(shared: &Arc<Shared>, role: Role) {
+    let mut pause = ROLE_PAUSE;
+    loop {
+        let attempt = {
+            let shared = shared.clone();
+            shared.clone().to_the_end(async move { shared.change_role(role).await }).await
+        };
+        let Err(refusal) = attempt else { return };
+        tracing::warn!(%role, error = refusal.message, "change this node's role");
+        tokio::time::sleep(pause).await;
+        pause = (pause * 2).min(ROLE_PAUSE_MAX);
     }
 }
 
@@ -341,10 +426,22 @@ fn remove(path: &PathBuf, how: impl Fn(&PathBuf) -> io::Result<()>) -> Result<()
     }
 }
 
+/// Takes as many open files as the machine gives: each connection is one, and systemd starts programs with
+/// 1,024 for the sake of `select`, which is not used here.
+fn open_many_files() {
+    use rustix::process::{Resource, getrlimit, setrlimit};
+    let limit = getrlimit(Resource::Nofile);
+    let all = rustix::process::Rlimit { current: limit.maximum, maximum: limit.maximum };
+    if let Err(error) = setrlimit(Resource::Nofile, all) {
+        tracing::warn!(%error, "raise the limit of open files");
+    }
+}
+
+/// Makes a directory of the daemon's own. Secrets of pods are files below it: nobody else enters.
 fn make_private_dir(dir: &PathBuf) -> Result<(), StartError> {
     let failed = |source| StartError::File { action: "make", path: dir.clone(), source };
     fs::create_dir_all(dir).map_err(failed)?;
-    fs::set_permissions(dir, fs::Permissions::from_mode(0o711)).map_err(failed)
+    fs::set_permissions(dir, fs::Permissions::from_mode(0o700)).map_err(failed)
 }
 
 fn lock(config: &Config) -> Result<File, StartError> {

@@ -4,10 +4,11 @@
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use futures::TryStreamExt;
+use futures::{Stream, StreamExt, TryStreamExt};
 use http::{Request, Response, StatusCode};
 use http_body_util::{BodyExt, Limited, StreamBody};
 use hyper::body::{Frame, Incoming};
@@ -28,6 +29,8 @@ use crate::tls::{ALPN_HTTP1, Tls};
 
 /// Nodes asked for an image before its registry is.
 const NODES_ASKED_MAX: usize = 16;
+/// How long another node may send nothing before somebody else is asked.
+const SILENCE_MAX: Duration = Duration::from_secs(10);
 /// The largest manifest that is taken from another node.
 const MANIFEST_BYTES_MAX: usize = 4 << 20;
 
@@ -122,6 +125,17 @@ impl ImageSource for Images {
     }
 }
 
+/// The stream, ended by an error when nothing comes for long: a node that lost its power says no goodbye.
+fn lively<E: Into<Box<dyn std::error::Error + Send + Sync>>>(
+    stream: impl Stream<Item = Result<Bytes, E>> + Send + Unpin,
+) -> impl Stream<Item = io::Result<Bytes>> + Send {
+    futures::stream::try_unfold(stream, |mut stream| async move {
+        let next = tokio::time::timeout(SILENCE_MAX, stream.next()).await?;
+        let next = next.transpose().map_err(io::Error::other)?;
+        Ok(next.map(|bytes| (bytes, stream)))
+    })
+}
+
 /// One other node as a source of blobs.
 struct Peer {
     tls: Tls,
@@ -143,7 +157,8 @@ impl Peer {
             .header(http::header::HOST, &self.name)
             .body(full(""))
             .map_err(io::Error::other)?;
-        sender.send_request(request).await.map_err(io::Error::other)
+        let answer = tokio::time::timeout(SILENCE_MAX, sender.send_request(request)).await?;
+        answer.map_err(io::Error::other)
     }
 }
 
@@ -154,7 +169,8 @@ impl BlobSource for Peer {
         let response = self.get(&format!("/images/manifest?reference={name}")).await?;
         match response.status() {
             StatusCode::OK => {
-                let body = Limited::new(response.into_body(), MANIFEST_BYTES_MAX).collect().await;
+                let body = Limited::new(response.into_body(), MANIFEST_BYTES_MAX).collect();
+                let body = tokio::time::timeout(SILENCE_MAX, body).await?;
                 Ok(Some(body.map_err(io::Error::other)?.to_bytes()))
             }
             StatusCode::NOT_FOUND => Ok(None),
@@ -167,7 +183,21 @@ impl BlobSource for Peer {
         if response.status() != StatusCode::OK {
             return Err(io::Error::other(format!("{} answered {}", self.name, response.status())));
         }
-        let stream = response.into_body().into_data_stream().map_err(io::Error::other);
-        Ok(Box::new(StreamReader::new(stream)))
+        Ok(Box::new(StreamReader::new(Box::pin(lively(response.into_body().into_data_stream())))))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_blob_that_stops_coming_is_an_error() {
+        let come = [Ok::<_, io::Error>(Bytes::from_static(b"a")), Ok(Bytes::from_static(b"b"))];
+        let stream = Box::pin(futures::stream::iter(come).chain(futures::stream::pending()));
+        let all: Vec<io::Result<Bytes>> = lively(stream).collect().await;
+        let kinds: Vec<Result<usize, io::ErrorKind>> =
+            all.into_iter().map(|r| r.map(|b| b.len()).map_err(|e| e.kind())).collect();
+        assert_eq!(kinds, [Ok(1), Ok(1), Err(io::ErrorKind::TimedOut)]);
     }
 }

@@ -195,8 +195,9 @@ pub(crate) async fn admit(records: &Records, request: JoinRequest) -> Result<Joi
         )
     })?;
     let member = rand::rng().random_range(1..=u64::MAX >> 12);
-    let certificate = sign(&cluster, &request.name, role, request.address, &request.request_pem)?;
-    let node = NodeRecord { name: request.name.clone(), member, role, address: request.address };
+    let node = NodeRecord { name: request.name, member, role, address: request.address };
+    check_address(&node, &records.nodes(pontoon_store::Read::Linearizable).await?)?;
+    let certificate = sign(&cluster, &node, &request.request_pem)?;
     records.add_node(&node).await?;
     Ok(JoinAnswer {
         cluster: cluster.id,
@@ -211,18 +212,37 @@ pub(crate) async fn admit(records: &Records, request: JoinRequest) -> Result<Joi
     })
 }
 
+/// A node is reached at an address that is no other node's.
+fn check_address(node: &NodeRecord, others: &[NodeRecord]) -> Result<(), Refusal> {
+    let address = node.address;
+    if address.is_loopback() || address.is_unspecified() || address.is_multicast() {
+        return Err(Refusal::bad_request(format!(
+            "join: no other node could reach this one at {address}; give another with --advertise-addr"
+        )));
+    }
+    // A name that is taken is told by the one who writes the record.
+    match others.iter().find(|other| other.address == address && other.name != node.name) {
+        None => Ok(()),
+        Some(other) => Err(Refusal::conflict(format!(
+            "join: {address} is the address of node {0}; give another with --advertise-addr, \
+             or, if {0} is gone for good, remove it first with `pontoon node rm {0} --force`",
+            other.name
+        ))),
+    }
+}
+
 /// Signs a node's certificate request.
 ///
 /// # Errors
 /// When the request is malformed.
 pub(crate) fn sign(
     cluster: &Cluster,
-    name: &str,
-    role: Role,
-    address: IpAddr,
+    node: &NodeRecord,
     request_pem: &str,
 ) -> Result<String, Refusal> {
-    let subject = Subject::Node { name, role, addresses: &[address], cluster: &cluster.id };
+    let NodeRecord { name, member, role, address } = node;
+    let (member, role, address) = (*member, *role, *address);
+    let subject = Subject::Node { name, member, role, address, cluster: &cluster.id };
     cluster
         .authority
         .sign(request_pem, &subject)
@@ -258,8 +278,9 @@ pub(crate) fn found(
         service_cidr: ranges.1,
     };
     let request = CertificateRequest::create().map_err(|e| Refusal::internal(&e))?;
-    let certificate_pem = sign(&cluster, name, Role::Manager, address, &request.request_pem)?;
     let member = rng.random_range(1..=u64::MAX >> 12);
+    let node = NodeRecord { name: name.to_owned(), member, role: Role::Manager, address };
+    let certificate_pem = sign(&cluster, &node, &request.request_pem)?;
     let me = ManagerAddress {
         name: name.to_owned(),
         member,

@@ -8,8 +8,20 @@ use base64::engine::general_purpose::STANDARD;
 use crate::cluster::Cluster;
 use crate::config::KUBE_PORT;
 use crate::identity::authority::Subject;
-use crate::identity::certificate::Request;
+use crate::identity::certificate::{Credentials, Request};
 use crate::rpc::Refusal;
+
+/// Whether the certificate in a kubeconfig that [`make`] made is old; one that cannot be read is, too.
+#[must_use]
+pub(crate) fn wants_renewal(text: &str, now: i64) -> bool {
+    let data = text.lines().find_map(|line| line.trim().strip_prefix("client-certificate-data: "));
+    let pem = data.and_then(|data| STANDARD.decode(data.trim()).ok());
+    let Some(certificate_pem) = pem.and_then(|pem| String::from_utf8(pem).ok()) else {
+        return true;
+    };
+    let (key_pem, authority_pem) = (String::new(), String::new());
+    Credentials { certificate_pem, key_pem, authority_pem }.wants_renewal(now)
+}
 
 /// A new kubeconfig for the API at this address.
 ///

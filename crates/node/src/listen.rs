@@ -22,8 +22,16 @@ use tokio_util::task::TaskTracker;
 use crate::identity::certificate::Peer;
 use crate::tls::Tls;
 
-/// Connections that one port serves at a time; more wait to be accepted.
+/// Connections that one port serves at a time, unless fewer files may be open; more wait to be accepted.
 const CONNECTIONS_MAX: usize = 20_000;
+/// One port takes at most this part of the files that may be open: the ports together must leave some for
+/// the log, whose end they would be.
+const FILES_SHARE: usize = 5;
+/// Connections without a certificate that one port serves at a time; more are closed. Whoever joins asks
+/// twice; who is a member has a certificate.
+const STRANGERS_MAX: usize = 128;
+/// How long a connection without a certificate may last.
+const STRANGER_TIME: Duration = Duration::from_secs(30);
 /// Pause after an accept that failed (too many open files), so that the loop does not spin.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// How long a client may take to send the head of a request.
@@ -73,13 +81,16 @@ pub(crate) async fn tls<F, S>(
     S: Fn(TlsStream<TcpStream>, Option<Peer>) -> F + Clone + Send + Sync + 'static,
     F: Future<Output = ()> + Send + 'static,
 {
-    let slots = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+    let slots = Arc::new(Semaphore::new(connections_max()));
+    let strangers = Arc::new(Semaphore::new(STRANGERS_MAX));
     let tasks = TaskTracker::new();
     while let Some((stream, permit)) = next(&listener, &slots, &stop).await {
         let (tls, serve, stop) = (tls.clone(), serve.clone(), stop.clone());
+        let strangers = strangers.clone();
         tasks.spawn(async move {
             let serving = async {
                 match tls.accept(stream, protocols).await {
+                    Ok((stream, None)) => stranger(&strangers, serve(stream, None)).await,
                     Ok((stream, peer)) => serve(stream, peer).await,
                     Err(error) => tracing::debug!(%error, "a TLS handshake failed"),
                 }
@@ -93,6 +104,23 @@ pub(crate) async fn tls<F, S>(
     }
     tasks.close();
     tasks.wait().await;
+}
+
+/// Serves somebody without a certificate, for a while and among few: they must not take the place of those
+/// who have one.
+async fn stranger(places: &Semaphore, serving: impl Future<Output = ()>) {
+    let Ok(_place) = places.try_acquire() else {
+        return tracing::debug!("too many connections without a certificate");
+    };
+    if tokio::time::timeout(STRANGER_TIME, serving).await.is_err() {
+        tracing::debug!("a connection without a certificate lasted too long");
+    }
+}
+
+fn connections_max() -> usize {
+    let files = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
+    let files = files.and_then(|files| usize::try_from(files).ok()).unwrap_or(usize::MAX);
+    (files / FILES_SHARE).clamp(16, CONNECTIONS_MAX)
 }
 
 async fn next(
@@ -153,5 +181,24 @@ where
     let served = builder.serve_connection_with_upgrades(TokioIo::new(stream), service).await;
     if let Err(error) = served {
         tracing::debug!(%error, "a connection ended");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn strangers_are_few_and_do_not_stay() {
+        let places = Semaphore::new(1);
+        let stays = stranger(&places, std::future::pending());
+        tokio::pin!(stays);
+        assert!(futures::poll!(&mut stays).is_pending());
+        let mut served = false;
+        stranger(&places, async { served = true }).await;
+        assert!(!served, "there was no place");
+        stays.await;
+        stranger(&places, async { served = true }).await;
+        assert!(served, "the one before has left");
     }
 }

@@ -10,7 +10,7 @@ mod renew;
 use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use base64::Engine;
@@ -29,6 +29,7 @@ use crate::assignment::follow::Follower;
 use crate::cluster::Cluster;
 use crate::config::{Config, GOSSIP_PORT};
 use crate::identity::Role;
+use crate::identity::certificate::{Credentials, Peer};
 use crate::images::{Images, Peers};
 use crate::membership::{ManagerAddress, Membership};
 use crate::rpc::client::ManagerClient;
@@ -106,6 +107,9 @@ impl Member {
         orders: mpsc::Sender<Order>,
         stop: &CancellationToken,
     ) -> Result<Self, Refusal> {
+        // First of all what may be taken by another program: nothing is begun then.
+        let node_api = crate::listen::bind(node_api::address(membership.advertise)).await;
+        let node_api = node_api.map_err(|e| Refusal::conflict(e.to_string()))?;
         let tls = Tls::new(membership.credentials.clone()).map_err(|e| Refusal::internal(&e))?;
         let client = ManagerClient::new(tls.clone(), others(&membership.managers, &membership));
         let tasks = TaskTracker::new();
@@ -136,8 +140,6 @@ impl Member {
         let reports: Arc<dyn Reports> =
             Arc::new(crate::report::WithLabels { labels, inner: reports });
         let agent = start_agent(config, &membership, &images, reports)?;
-        let node_api = crate::listen::bind(node_api::address(membership.advertise)).await;
-        let node_api = node_api.map_err(|e| Refusal::conflict(e.to_string()))?;
         let (settled, _) = watch::channel(false);
         let follower = Follower::new(&membership.node);
         let inner = Inner {
@@ -181,8 +183,14 @@ impl Member {
     /// When that takes longer than a minute.
     pub async fn settled(&self) -> Result<(), Refusal> {
         let mut settled = self.inner.settled.subscribe();
-        match tokio::time::timeout(SETTLE_TIMEOUT, settled.wait_for(|settled| *settled)).await {
-            Ok(Ok(_)) => Ok(()),
+        let settled = async {
+            tokio::select! {
+                settled = settled.wait_for(|settled| *settled) => settled.is_ok(),
+                () = self.inner.stop.cancelled() => false,
+            }
+        };
+        match tokio::time::timeout(SETTLE_TIMEOUT, settled).await {
+            Ok(true) => Ok(()),
             _ => Err(Refusal::unavailable(
                 "this node was let in but is no full member yet, a minute later; it goes on trying: `pontoon status` and the daemon's log say what it waits for",
             )),
@@ -196,7 +204,7 @@ impl Member {
     /// What this node knows of its cluster.
     #[must_use]
     pub fn membership(&self) -> Membership {
-        self.inner.membership.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clone()
+        self.lock_membership().clone()
     }
 
     /// The other nodes as gossip sees them.
@@ -244,20 +252,34 @@ impl Member {
         if managers.is_empty() {
             return;
         }
-        let changed = {
-            let mut membership =
-                self.inner.membership.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-            let changed = membership.managers != managers;
-            membership.managers.clone_from(&managers);
-            changed.then(|| membership.clone())
-        };
-        if let Some(membership) = changed {
+        let mut membership = self.lock_membership();
+        if membership.managers != managers {
             self.inner.client.set_managers(others(&managers, &membership));
+            membership.managers = managers;
             self.save(&membership);
         }
     }
 
-    fn save(&self, membership: &Membership) {
+    /// Takes over a renewed certificate, and remembers it for the next start.
+    fn set_credentials(&self, credentials: Credentials) {
+        let mut membership = self.lock_membership();
+        membership.credentials = credentials;
+        self.save(&membership);
+    }
+
+    /// Whether the peer is a manager, as far as this node was told. A manager's certificate outlives its
+    /// office.
+    fn knows_manager(&self, peer: &Peer) -> bool {
+        let membership = self.lock_membership();
+        membership.managers.iter().any(|m| m.name == peer.name && Some(m.member) == peer.member)
+    }
+
+    fn lock_membership(&self) -> MutexGuard<'_, Membership> {
+        self.inner.membership.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+
+    /// Saves while the lock is held, so that the file is the newest, and written by one at a time.
+    fn save(&self, membership: &MutexGuard<'_, Membership>) {
         if let Err(error) = membership.save(&self.inner.config.membership_file()) {
             tracing::warn!(error = chain(&error), "remember the membership");
         }
@@ -284,16 +306,11 @@ impl Member {
     }
 
     /// Leaves the store's members, for a manager that becomes a worker.
-    async fn leave_store_members(&self) -> Result<(), Refusal> {
-        self.inner.client.call(Method::DELETE, "/v1/member", &()).await
-    }
-
-    /// Leaves the store's members, for a manager that becomes a worker.
     ///
     /// # Errors
     /// When the managers that are left would be no quorum.
     pub async fn leave_store(&self) -> Result<(), Refusal> {
-        self.leave_store_members().await
+        self.inner.client.call(Method::DELETE, "/v1/member", &()).await
     }
 
     /// This node's membership with a new certificate for the role that its record says.

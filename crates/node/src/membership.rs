@@ -5,10 +5,15 @@ use std::io::{self, Write};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
+use http::Method;
 use serde::{Deserialize, Serialize};
 
+use crate::cluster::NodeRecord;
 use crate::identity::Role;
 use crate::identity::certificate::Credentials;
+use crate::rpc::Refusal;
+use crate::rpc::client::ManagerClient;
+use crate::tls::Tls;
 
 /// A manager as others reach it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -48,6 +53,28 @@ pub enum MembershipError {
 }
 
 impl Membership {
+    /// The node's record as this membership has it.
+    #[must_use]
+    pub fn record(&self) -> NodeRecord {
+        NodeRecord {
+            name: self.node.clone(),
+            member: self.member,
+            role: self.role,
+            address: self.advertise,
+        }
+    }
+
+    /// Asks the managers to forget this node, which could not begin to be a member.
+    ///
+    /// # Errors
+    /// When no manager does so.
+    pub(crate) async fn give_back(&self) -> Result<(), Refusal> {
+        let tls = Tls::new(self.credentials.clone()).map_err(|e| Refusal::internal(&e))?;
+        let others = self.managers.iter().filter(|manager| manager.name != self.node);
+        let client = ManagerClient::new(tls, others.cloned().collect());
+        client.call(Method::DELETE, "/v1/node", &()).await
+    }
+
     /// Reads the membership, `None` when this node belongs to no cluster.
     ///
     /// # Errors

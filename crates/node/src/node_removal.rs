@@ -27,11 +27,16 @@ pub(crate) async fn remove(
             ))
         })?;
     }
+    delete_object(objects, node).await?;
+    Records::new(store.clone()).remove_node(&node.name).await?;
+    // Once more: until its record was gone the node could report, which makes its object anew.
+    delete_object(objects, node).await
+}
+
+async fn delete_object(objects: &Objects, node: &NodeRecord) -> Result<(), Refusal> {
     let options = DeleteOptions::default();
     match objects.delete(resource::NODES, None, &node.name, &options).await {
-        Ok(_) => {}
-        Err(status) if status.code == 404 => {}
-        Err(status) => return Err(Refusal::unavailable(status.message)),
+        Err(status) if status.code != 404 => Err(Refusal::unavailable(status.message)),
+        _ => Ok(()),
     }
-    Records::new(store.clone()).remove_node(&node.name).await
 }

@@ -27,6 +27,8 @@ const HEARTBEAT_SECONDS: i64 = 60;
 /// The labels by which `kubectl get nodes` tells a node's role.
 pub(crate) const ROLE_LABELS: [&str; 2] =
     [pontoon_model::names::LABEL_CONTROL_PLANE, "node-role.kubernetes.io/worker"];
+/// Below this name labels are the administrators' alone.
+const RESTRICTED: &str = "node-restriction.kubernetes.io";
 /// Reports in one request.
 const REPORTS_MAX: usize = 10_000;
 
@@ -241,6 +243,9 @@ impl Sink {
         status: &NodeStatus,
         labels: BTreeMap<String, String>,
     ) -> Result<(), Status> {
+        let mut labels = labels;
+        // By these labels pods are kept from nodes that are not trusted with them: no node gives them to itself.
+        labels.retain(|label, _| !label.split('/').next().is_some_and(is_restricted));
         let known = self.node(node).await?;
         let options = WriteOptions::default();
         let known = match known {
@@ -297,6 +302,11 @@ impl Sink {
             },
         }
     }
+}
+
+/// Whether labels below this name are the administrators' alone, as in Kubernetes.
+fn is_restricted(prefix: &str) -> bool {
+    prefix == RESTRICTED || prefix.strip_suffix(RESTRICTED).is_some_and(|head| head.ends_with('.'))
 }
 
 /// Whether a status says what is known already, its heartbeat times aside, and the last of those is recent.

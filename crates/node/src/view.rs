@@ -48,14 +48,16 @@ impl View {
 
     /// Takes over the answer to a write of this manager's own, so that the next look sees it.
     pub fn apply_written(&self, object: Object) {
-        let changed = self.write().apply_written(object);
-        self.publish(changed);
+        let mut cache = self.write();
+        let changed = cache.apply_written(object);
+        self.publish(changed, cache);
     }
 
     /// Changes the cache by other news than objects (a node's liveness).
     pub fn change(&self, f: impl FnOnce(&mut Cache) -> Option<Change>) {
-        let changed = f(&mut self.write());
-        self.publish(Ok(changed));
+        let mut cache = self.write();
+        let changed = f(&mut cache);
+        self.publish(Ok(changed), cache);
     }
 
     /// Follows all resources until the token ends it.
@@ -74,16 +76,20 @@ impl View {
     fn apply(&self, change: &pontoon_objects::Change) {
         let (namespace, name) = (change.namespace.as_deref(), change.name.as_str());
         let object = change.object.clone();
-        let changed = {
-            let mut cache = self.write();
-            // The answer to our own deletion may come later than this, and must not bring back what is gone.
-            cache.heard(change.resource, change.revision);
-            cache.apply(change.resource, namespace, name, object)
-        };
-        self.publish(changed);
+        let mut cache = self.write();
+        // The answer to our own deletion may come later than this, and must not bring back what is gone.
+        cache.heard(change.resource, change.revision);
+        let changed = cache.apply(change.resource, namespace, name, object);
+        self.publish(changed, cache);
     }
 
-    fn publish(&self, changed: Result<Option<Change>, pontoon_controllers::Unreadable>) {
+    /// Tells of a change before the cache may be changed again: told out of order, the older state of an
+    /// object would be the one that stays with the listeners.
+    fn publish(
+        &self,
+        changed: Result<Option<Change>, pontoon_controllers::Unreadable>,
+        _cache: RwLockWriteGuard<'_, Cache>,
+    ) {
         match changed {
             // No listener is no error: a follower has none but its nodes.
             Ok(Some(change)) => drop(self.changes.send(Arc::new(change))),

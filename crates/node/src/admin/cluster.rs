@@ -34,7 +34,9 @@ pub(super) async fn init(shared: &Arc<Shared>, body: Incoming) -> Result<Value, 
             "--cluster-cidr {cluster} and --service-cidr {service} overlap; give them ranges of their own"
         )));
     }
-    let member = shared.init(options.advertise_addr, (cluster, service)).await?;
+    let (change, address) = (shared.clone(), options.advertise_addr);
+    let member = async move { change.init(address, (cluster, service)).await };
+    let member = shared.to_the_end(member).await?;
     let membership = member.membership();
     let tokens = member.manager()?.records.cluster().await?;
     Ok(json!({
@@ -76,7 +78,10 @@ struct Join {
 
 pub(super) async fn join(shared: &Arc<Shared>, body: Incoming) -> Result<Value, Refusal> {
     let options: Join = read_json(body).await?;
-    let member = shared.join(&options.token, options.manager, options.advertise_addr).await?;
+    let change = shared.clone();
+    let member =
+        async move { change.join(&options.token, options.manager, options.advertise_addr).await };
+    let member = shared.to_the_end(member).await?;
     let membership = member.membership();
     Ok(json!({ "node": membership.node, "role": membership.role, "cluster": membership.cluster }))
 }
@@ -89,7 +94,8 @@ struct Leave {
 
 pub(super) async fn leave(shared: &Arc<Shared>, body: Incoming) -> Result<Value, Refusal> {
     let options: Leave = read_json(body).await?;
-    shared.leave(options.force).await?;
+    let change = shared.clone();
+    shared.to_the_end(async move { change.leave(options.force).await }).await?;
     Ok(json!({ "left": true }))
 }
 

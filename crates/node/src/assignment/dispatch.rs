@@ -30,18 +30,21 @@ pub struct Source {
     pub view: Arc<View>,
     /// All nodes' records, the newest.
     pub records: watch::Receiver<Arc<Vec<NodeRecord>>>,
+    /// Whether this manager is in contact with the leader.
+    pub contact: watch::Receiver<bool>,
 }
 
-/// Why a stream ended: the node does not listen any more, or this manager stops.
+/// Why a stream ended: the node does not listen any more, it was removed, or this manager stops.
 struct Ended;
 
 impl Source {
-    /// The lines for a node, until it stops listening or the token ends it.
+    /// The lines for a node, until it stops listening, is removed, or the token ends it.
     #[must_use]
-    pub fn lines(&self, node: &str, stop: CancellationToken) -> mpsc::Receiver<Line> {
+    pub fn lines(&self, node: &NodeRecord, stop: CancellationToken) -> mpsc::Receiver<Line> {
         let (out, lines) = mpsc::channel(LINES_WAITING);
-        let stream =
-            Stream { source: self.clone(), node: node.to_owned(), out, told: BTreeSet::new() };
+        let (node, member) = (node.name.clone(), node.member);
+        let (source, told) = (self.clone(), BTreeSet::new());
+        let stream = Stream { source, node, member, is_known: false, out, told };
         tokio::spawn(async move {
             tokio::select! {
                 _ = stream.run() => {}
@@ -55,6 +58,9 @@ impl Source {
 struct Stream {
     source: Source,
     node: String,
+    member: u64,
+    /// Whether this manager has heard of the node: one that it has not is perhaps new, not removed.
+    is_known: bool,
     out: mpsc::Sender<Line>,
     /// The pods, ConfigMaps and Secrets that the node has been told of.
     told: BTreeSet<(Kind, String, String)>,
@@ -180,8 +186,12 @@ impl Stream {
     async fn tell_records(&mut self) -> Result<(), Ended> {
         let records = self.source.records.borrow_and_update().clone();
         self.tell(Line::Managers { managers: managers(&records) }).await?;
-        match records.iter().find(|record| record.name == self.node) {
-            Some(record) => self.tell(Line::Role { role: record.role }).await,
+        match records.iter().find(|r| r.name == self.node && r.member == self.member) {
+            Some(record) => {
+                self.is_known = true;
+                self.tell(Line::Role { role: record.role }).await
+            }
+            None if self.is_known => Err(Ended),
             None => Ok(()),
         }
     }

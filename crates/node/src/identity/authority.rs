@@ -13,6 +13,8 @@ use super::{ANY_MANAGER, Role, node_dns_name};
 
 /// How long a node certificate is valid; it is renewed at two thirds of that.
 pub(crate) const NODE_CERTIFICATE_DAYS: i64 = 90;
+/// Attribute of a node's name (X.520 serialNumber) that holds its number in the cluster, in hexadecimal.
+pub(crate) const SERIAL_NUMBER: &[u64] = &[2, 5, 4, 5];
 /// How long the authority itself is valid.
 const AUTHORITY_DAYS: i64 = 20 * 365;
 
@@ -25,8 +27,9 @@ pub struct Authority {
 
 /// What a certificate is to say about its holder.
 pub enum Subject<'a> {
-    /// A node of the cluster, reached at these addresses.
-    Node { name: &'a str, role: Role, addresses: &'a [IpAddr], cluster: &'a str },
+    /// A node of the cluster, reached at this address. Its number tells it from others that had its name
+    /// before, or will have it.
+    Node { name: &'a str, member: u64, role: Role, address: IpAddr, cluster: &'a str },
     /// A person with all rights.
     Admin,
 }
@@ -86,11 +89,13 @@ fn subject_params(subject: &Subject<'_>) -> Result<(CertificateParams, String), 
     params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
     set_validity(&mut params, NODE_CERTIFICATE_DAYS);
     match *subject {
-        Subject::Node { name: node, role, addresses, cluster } => {
+        Subject::Node { name: node, member, role, address, cluster } => {
             params.distinguished_name = name(node, cluster, Some(role.unit()));
+            let number = DnType::CustomDnType(SERIAL_NUMBER.to_vec());
+            params.distinguished_name.push(number, format!("{member:x}"));
             params.extended_key_usages =
                 vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
-            params.subject_alt_names = alternative_names(node, role, addresses)?;
+            params.subject_alt_names = alternative_names(node, role, address)?;
             Ok((params, format!("node {node}")))
         }
         Subject::Admin => {
@@ -105,7 +110,7 @@ fn subject_params(subject: &Subject<'_>) -> Result<(CertificateParams, String), 
 fn alternative_names(
     node: &str,
     role: Role,
-    addresses: &[IpAddr],
+    address: IpAddr,
 ) -> Result<Vec<SanType>, rcgen::Error> {
     let mut names = vec![node_dns_name(node)];
     if role == Role::Manager {
@@ -119,8 +124,9 @@ fn alternative_names(
         .into_iter()
         .map(|n| Ok(SanType::DnsName(n.try_into()?)))
         .collect::<Result<Vec<_>, _>>()?;
-    sans.extend(addresses.iter().copied().map(SanType::IpAddress));
+    // Nobody looks for a worker by its address, and the address is what the worker says it is.
     if role == Role::Manager {
+        sans.push(SanType::IpAddress(address));
         sans.push(SanType::IpAddress(IpAddr::from([127, 0, 0, 1])));
         sans.push(SanType::IpAddress(IpAddr::from([10, 96, 0, 1])));
     }

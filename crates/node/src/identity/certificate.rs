@@ -3,6 +3,7 @@
 use rcgen::{CertificateParams, KeyPair};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
 use serde::{Deserialize, Serialize};
+use x509_parser::oid_registry::OID_X509_SERIALNUMBER;
 use x509_parser::prelude::{FromDer, X509Certificate};
 
 use super::Role;
@@ -29,6 +30,8 @@ pub struct Peer {
     pub groups: Vec<String>,
     /// The node role, when the certificate is a node's.
     pub role: Option<Role>,
+    /// The node's number, when the certificate is a node's.
+    pub member: Option<u64>,
 }
 
 /// Why credentials could not be read or made.
@@ -123,7 +126,10 @@ impl Peer {
         let role = [Role::Manager, Role::Worker]
             .into_iter()
             .find(|role| unit.as_deref() == Some(role.unit()));
-        Ok(Self { name, groups: subject.iter_organization().filter_map(text).collect(), role })
+        let groups = subject.iter_organization().filter_map(text).collect();
+        let number = subject.iter_by_oid(&OID_X509_SERIALNUMBER).find_map(text);
+        let member = number.and_then(|number| u64::from_str_radix(&number, 16).ok());
+        Ok(Self { name, groups, role, member })
     }
 }
 
@@ -149,15 +155,18 @@ mod tests {
         let mut greedy = CertificateParams::new(vec!["evil.example".to_owned()]).unwrap();
         greedy.distinguished_name.push(rcgen::DnType::CommonName, "admin");
         let request = greedy.serialize_request(&key).unwrap().pem().unwrap();
-        let subject =
-            Subject::Node { name: "n1", role: Role::Worker, addresses: &[], cluster: "c1" };
+        let address = "192.0.2.1".parse().unwrap();
+        let (name, member, role, cluster) = ("n1", 0x1f, Role::Worker, "c1");
+        let subject = Subject::Node { name, member, role, address, cluster };
         let signed = authority.sign(&request, &subject).unwrap();
         let leaf = &certificates(&signed).unwrap()[0];
         let peer = Peer::of(leaf).unwrap();
         assert_eq!((peer.name.as_str(), peer.role), ("n1", Some(Role::Worker)));
+        assert_eq!(peer.member, Some(0x1f));
         let (_, parsed) = X509Certificate::from_der(leaf).unwrap();
         let names = format!("{:?}", parsed.subject_alternative_name());
         assert!(!names.contains("evil"), "{names}");
+        assert!(!names.contains("IPAddress"), "a worker's certificate names an address: {names}");
         assert!(!names.contains("manager"), "a worker's certificate names it a manager: {names}");
     }
 }

@@ -52,8 +52,9 @@ async fn judge(leader: &Leader, members: &[Member], is_young: bool) {
     for node in nodes {
         match by_name.get(node.as_str()).map(|member| member.status) {
             Some(Status::Alive | Status::Suspect) => set(leader, &node, true),
-            Some(Status::Left) => set(leader, &node, false),
-            Some(Status::Failed) => {
+            // One that left has taken its object with it. Whose object is still there did not leave in order, or
+            // did not say so itself: every node has gossip's key.
+            Some(Status::Left | Status::Failed) => {
                 let address = SocketAddr::new(by_name[node.as_str()].address.ip(), NODE_PORT);
                 let tls = leader.tls.clone();
                 questions.spawn(async move {

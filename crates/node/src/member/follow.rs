@@ -58,7 +58,7 @@ impl Following {
     /// One stream to its end; answers how many lines it had.
     async fn follow(&mut self) -> Result<usize, Refusal> {
         if let Some(manager) = &self.member.inner.manager {
-            let node = self.member.membership().node;
+            let node = self.member.membership().record();
             let mut lines = manager.source.lines(&node, self.member.inner.stop.child_token());
             let mut count = 0;
             while let Some(line) = lines.recv().await {

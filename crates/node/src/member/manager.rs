@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::{Method, Request, Response};
+use http::{Method, Request, Response, StatusCode};
 use hyper::body::Incoming;
 use pontoon_api_kube::{ApiServer, Identity};
 use pontoon_controllers::Settings;
@@ -17,11 +17,12 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::{Founding, Member};
+use super::{Founding, Member, Order};
 use crate::assignment::dispatch::Source;
 use crate::cluster::{NodeRecord, Records};
 use crate::config::{Config, KUBE_PORT, MANAGER_PORT};
 use crate::events::Recorder;
+use crate::identity::Role;
 use crate::identity::certificate::Peer;
 use crate::join::sign;
 use crate::leader::Leader;
@@ -91,12 +92,14 @@ impl Manager {
         let sink =
             Sink { objects: objects.clone(), view: view.clone(), recorder: recorder.clone() };
         let (known, nodes) = watch::channel(Arc::new(Vec::<NodeRecord>::new()));
-        let source = Source { view: view.clone(), records: nodes.clone() };
+        let (contact, in_contact) = watch::channel(false);
+        let source = Source { view: view.clone(), records: nodes.clone(), contact: in_contact };
         let proxy = Arc::new(ToNodes { tls: tls.clone(), records: nodes });
         let api = Arc::new(ApiServer::new(objects.clone(), proxy, build_info(), stop.clone()));
         let manager = Self { store, records, objects, view, source, api, sink, threads };
         tasks.spawn(manager.view.clone().run(manager.objects.clone(), stop.clone()));
         tasks.spawn(manager.records.clone().follow(known, stop.clone()));
+        tasks.spawn(manager.records.clone().keep_contact(contact, stop.clone()));
         let leader = Leader {
             objects: manager.objects.clone(),
             view: manager.view.clone(),
@@ -142,11 +145,13 @@ impl Manager {
     }
 
     async fn serve_kube(self, listener: TcpListener, tls: Tls, stop: CancellationToken) {
-        let api = self.api;
+        let (api, records) = (self.api, self.source.records);
         listen::tls(listener, tls, &[ALPN_H2, ALPN_HTTP1], stop, move |stream, peer| {
-            let api = api.clone();
-            let identity = identity(peer.as_ref());
-            listen::http(stream, move |request| kube(api.clone(), identity.clone(), request))
+            let (api, records) = (api.clone(), records.clone());
+            listen::http(stream, move |request| {
+                let identity = identity(peer.as_ref(), &records.borrow());
+                kube(api.clone(), identity, request)
+            })
         })
         .await;
     }
@@ -162,6 +167,11 @@ impl Manager {
                     member.inner.client.call::<_, ()>(Method::POST, "/v1/member", &()).await
                 {
                     tracing::debug!(error = refusal.message, "ask to become a voter");
+                    if refusal.status == StatusCode::FORBIDDEN.as_u16() {
+                        // It stopped between leaving the store's members and being a worker. Its own view
+                        // will never say so: it is told nothing any more.
+                        member.inner.orders.try_send(Order::ChangeRole(Role::Worker)).ok();
+                    }
                 }
                 tokio::time::sleep(pause).await;
             };
@@ -174,7 +184,12 @@ impl Manager {
             () = self.view.synced() => member.settle(),
             () = stop.cancelled() => return,
         }
-        if let Err(refusal) = self.write_kubeconfig(&member).await {
+        self.keep_kubeconfig(&member).await;
+    }
+
+    /// Writes the administrator's kubeconfig when there is none, or its certificate is old.
+    pub(super) async fn keep_kubeconfig(&self, member: &Member) {
+        if let Err(refusal) = self.write_kubeconfig(member).await {
             tracing::warn!(error = refusal.message, "write the admin's kubeconfig");
         }
     }
@@ -185,7 +200,8 @@ impl Manager {
 
     async fn write_kubeconfig(&self, member: &Member) -> Result<(), Refusal> {
         let path = member.inner.config.kubeconfig();
-        if path.exists() {
+        let known = tokio::fs::read_to_string(&path).await.unwrap_or_default();
+        if !crate::kubeconfig::wants_renewal(&known, jiff::Timestamp::now().as_second()) {
             return Ok(());
         }
         let cluster = self.records.cluster().await?;
@@ -201,10 +217,8 @@ impl Manager {
         request_pem: &str,
     ) -> Result<RenewAnswer, Refusal> {
         let cluster = self.records.cluster().await?;
-        let role = membership.role;
-        let certificate_pem =
-            sign(&cluster, &membership.node, role, membership.advertise, request_pem)?;
-        Ok(RenewAnswer { certificate_pem, role })
+        let certificate_pem = sign(&cluster, &membership.record(), request_pem)?;
+        Ok(RenewAnswer { certificate_pem, role: membership.role })
     }
 }
 
@@ -217,10 +231,14 @@ pub(crate) async fn kube(
     api.handle(identity, request).await
 }
 
-fn identity(peer: Option<&Peer>) -> Identity {
+/// Who asks. A node's certificate outlives its node's removal; the record does not.
+fn identity(peer: Option<&Peer>, records: &[NodeRecord]) -> Identity {
     match peer {
         None => Identity::anonymous(),
-        Some(peer) if peer.role.is_some() => Identity::node(&peer.name),
+        Some(peer) if peer.role.is_some() => match records.iter().any(|r| r.is_of(peer)) {
+            true => Identity::node(&peer.name),
+            false => Identity::anonymous(),
+        },
         Some(peer) => Identity::new(peer.name.clone(), peer.groups.iter().cloned()),
     }
 }

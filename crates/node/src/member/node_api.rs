@@ -46,6 +46,9 @@ async fn answer(
     let is_for_nodes = request.uri().path().starts_with("/images/");
     match role {
         Some(_) if is_for_nodes => images.serve(&request).await,
+        Some(Role::Manager) if !peer.as_ref().as_ref().is_some_and(|p| member.knows_manager(p)) => {
+            Refusal::forbidden("this node knows of no such manager").into_response()
+        }
         Some(Role::Manager) => pontoon_agent::api::handle(&member.inner.agent, request).await,
         Some(Role::Worker) => {
             Refusal::forbidden("only managers may ask a node for logs and exec").into_response()

@@ -22,13 +22,18 @@ pub(super) async fn run(member: Member) {
             _ = tick.tick() => {}
             () = member.inner.stop.cancelled() => return,
         }
+        if let Some(manager) = &member.inner.manager {
+            manager.keep_kubeconfig(&member).await;
+        }
         if !member.inner.tls.credentials().wants_renewal(Timestamp::now().as_second()) {
             continue;
         }
         match renew(&member).await {
-            Ok(membership) => match member.inner.tls.replace(membership.credentials.clone()) {
+            // Another role begins with a new certificate of its own; the order for it is on its way.
+            Ok(renewed) if renewed.role != member.membership().role => {}
+            Ok(renewed) => match member.inner.tls.replace(renewed.credentials.clone()) {
                 Ok(()) => {
-                    member.save(&membership);
+                    member.set_credentials(renewed.credentials);
                     tracing::info!("this node's certificate is renewed");
                 }
                 Err(error) => tracing::error!(%error, "use the renewed certificate"),

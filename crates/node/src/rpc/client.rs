@@ -2,9 +2,10 @@
 
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use bytes::Bytes;
-use http::{Method, Request, Response};
+use http::{Method, Request, Response, StatusCode};
 use hyper::body::Incoming;
 use hyper::client::conn::http2::{self, SendRequest};
 use hyper_util::rt::{TokioExecutor, TokioIo};
@@ -17,6 +18,9 @@ use crate::identity::ANY_MANAGER;
 use crate::membership::ManagerAddress;
 use crate::tls::{ALPN_H2, Tls};
 
+/// How long an answer may take: longer than whatever a manager waits for itself before it answers.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(90);
+
 /// Asks the managers of the cluster, whichever answers. Cheap to clone.
 #[derive(Clone)]
 pub(crate) struct ManagerClient {
@@ -26,7 +30,14 @@ pub(crate) struct ManagerClient {
 struct Inner {
     tls: Tls,
     managers: Mutex<Vec<ManagerAddress>>,
-    connection: AsyncMutex<Option<(SocketAddr, SendRequest<Body>)>>,
+    connection: AsyncMutex<Standing>,
+}
+
+/// The connection in use, and to whom it is or was.
+#[derive(Default)]
+struct Standing {
+    address: Option<SocketAddr>,
+    sender: Option<SendRequest<Body>>,
 }
 
 impl ManagerClient {
@@ -66,13 +77,20 @@ impl ManagerClient {
         A: DeserializeOwned,
     {
         let body = serde_json::to_vec(query).expect("plain data becomes JSON");
-        let response = self.send(method, path, body.into()).await?;
-        if response.status().is_success() {
-            return read_json(response.into_body()).await;
-        }
-        let status = response.status();
-        let refusal = read_json::<Refusal, _>(response.into_body()).await;
-        Err(refusal.unwrap_or_else(|_| Refusal::new(status, format!("{path}: answered {status}"))))
+        let asked = async {
+            let response = self.send(method, path, body.into()).await?;
+            if response.status().is_success() {
+                return read_json(response.into_body()).await;
+            }
+            let status = response.status();
+            let refusal = read_json::<Refusal, _>(response.into_body()).await;
+            Err(refusal
+                .unwrap_or_else(|_| Refusal::new(status, format!("{path}: answered {status}"))))
+        };
+        tokio::time::timeout(ANSWER_TIMEOUT, asked).await.unwrap_or_else(|_| {
+            let seconds = ANSWER_TIMEOUT.as_secs();
+            Err(Refusal::unavailable(format!("{path}: no manager answered in {seconds} s")))
+        })
     }
 
     /// Sends one request and hands back the answer as it comes. A request that no manager took in is
@@ -88,8 +106,8 @@ impl ManagerClient {
     ) -> Result<Response<Incoming>, Refusal> {
         let mut last = "no manager is known".to_owned();
         for _ in 0..self.managers().len().max(1) {
-            let mut sender = match self.sender().await {
-                Ok(sender) => sender,
+            let (address, mut sender) = match self.sender().await {
+                Ok(found) => found,
                 Err(words) => return Err(Refusal::unavailable(words)),
             };
             let request = Request::builder()
@@ -98,42 +116,62 @@ impl ManagerClient {
                 .body(full(body.clone()))
                 .map_err(|e| Refusal::bad_request(format!("make the request {path}: {e}")))?;
             match sender.send_request(request).await {
-                Ok(response) => return Ok(response),
+                Ok(response) => {
+                    // It lives, but cannot reach the others: perhaps another one can.
+                    if response.status() == StatusCode::SERVICE_UNAVAILABLE {
+                        self.turn_from(address).await;
+                    }
+                    return Ok(response);
+                }
                 Err(error) => last = error.to_string(),
             }
-            *self.inner.connection.lock().await = None;
+            self.turn_from(address).await;
         }
         Err(Refusal::unavailable(format!("ask a manager ({path}): {last}")))
     }
 
-    /// The standing connection, or a new one to the first manager that answers.
-    async fn sender(&self) -> Result<SendRequest<Body>, String> {
-        let mut slot = self.inner.connection.lock().await;
-        let before = slot.as_ref().map(|(address, _)| *address);
-        if let Some((_, sender)) = slot.as_ref().filter(|(_, sender)| !sender.is_closed()) {
-            return Ok(sender.clone());
+    /// Asks another manager next time, unless that is so already.
+    async fn turn_from(&self, address: SocketAddr) {
+        let mut standing = self.inner.connection.lock().await;
+        if standing.address == Some(address) {
+            standing.sender = None;
         }
+    }
+
+    /// The standing connection, or a new one to the first manager that answers.
+    async fn sender(&self) -> Result<(SocketAddr, SendRequest<Body>), String> {
+        let mut standing = self.inner.connection.lock().await;
+        if let (Some(address), Some(sender)) = (standing.address, &standing.sender)
+            && !sender.is_closed()
+        {
+            return Ok((address, sender.clone()));
+        }
+        standing.sender = None;
         let mut tried = Vec::new();
-        let managers = self.managers();
-        // The one that just failed comes last.
-        let (again, fresh): (Vec<_>, Vec<_>) =
-            managers.into_iter().partition(|m| Some(m.address) == before);
-        for manager in fresh.into_iter().chain(again) {
-            match connect(&self.inner.tls, manager.address).await {
+        for manager in in_turn(self.managers(), standing.address) {
+            let address = manager.address;
+            match connect(&self.inner.tls, address).await {
                 Ok(sender) => {
-                    *slot = Some((manager.address, sender.clone()));
-                    return Ok(sender);
+                    *standing = Standing { address: Some(address), sender: Some(sender.clone()) };
+                    return Ok((address, sender));
                 }
-                Err(error) => tried.push(format!("{}: {error}", manager.address)),
+                Err(error) => tried.push(format!("{address}: {error}")),
             }
         }
-        *slot = None;
         Err(format!("no manager answers ({})", tried.join("; ")))
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Vec<ManagerAddress>> {
         self.inner.managers.lock().expect("no holder of the lock panics")
     }
+}
+
+/// The managers in the order in which they are tried: those after the one that just failed, and that one last.
+fn in_turn(mut managers: Vec<ManagerAddress>, failed: Option<SocketAddr>) -> Vec<ManagerAddress> {
+    if let Some(at) = managers.iter().position(|manager| Some(manager.address) == failed) {
+        managers.rotate_left(at + 1);
+    }
+    managers
 }
 
 /// An HTTP/2 connection to one manager, driven until it closes.
@@ -152,8 +190,8 @@ where
 {
     let (sender, connection) = http2::Builder::new(TokioExecutor::new())
         .timer(hyper_util::rt::TokioTimer::new())
-        .keep_alive_interval(Some(std::time::Duration::from_secs(1)))
-        .keep_alive_timeout(std::time::Duration::from_secs(3))
+        .keep_alive_interval(Some(Duration::from_secs(1)))
+        .keep_alive_timeout(Duration::from_secs(3))
         .keep_alive_while_idle(true)
         .handshake(TokioIo::new(stream))
         .await
@@ -165,4 +203,27 @@ where
         }
     });
     Ok(sender)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn whoever_failed_is_asked_last() {
+        let manager = |n: u8| ManagerAddress {
+            name: n.to_string(),
+            member: n.into(),
+            address: SocketAddr::from(([192, 0, 2, n], 2377)),
+        };
+        let order = |failed: Option<u8>| -> Vec<u64> {
+            let failed = failed.map(|n| manager(n).address);
+            let managers = [1, 2, 3].map(manager).to_vec();
+            in_turn(managers, failed).iter().map(|m| m.member).collect()
+        };
+        assert_eq!(order(None), [1, 2, 3]);
+        assert_eq!(order(Some(1)), [2, 3, 1]);
+        assert_eq!(order(Some(2)), [3, 1, 2]);
+        assert_eq!(order(Some(9)), [1, 2, 3], "a manager no more");
+    }
 }

@@ -2,11 +2,12 @@
 //! caller may do follows from its certificate and from its record in the store, never from what it says.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures::StreamExt;
 use http::{Method, Request, Response};
-use http_body_util::{BodyExt, StreamBody};
+use http_body_util::{BodyExt, Limited, StreamBody};
 use hyper::body::{Frame, Incoming};
 use pontoon_store::{Member, Read, Store};
 use serde::{Deserialize, Serialize};
@@ -30,6 +31,12 @@ use crate::tls::{ALPN_H2, ALPN_STORE};
 
 /// Joining nodes served at a time: each costs signatures and writes, and anybody may ask.
 const JOINS_MAX: usize = 16;
+
+/// The most that a request to join may hold, and how long it may take to come.
+const JOIN_BYTES_MAX: usize = 64 << 10;
+const JOIN_BODY_TIMEOUT: Duration = Duration::from_secs(5);
+/// How often it is looked whether a manager with a raft stream still is one.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
 
 /// What a manager answers nodes with.
 pub(crate) struct ManagerService {
@@ -93,8 +100,13 @@ impl ManagerService {
             let store = self.store.clone();
             let serving = async move { store.serve(Box::new(stream)).await };
             let serving = AbortOnDropHandle::new(self.threads.handle().spawn(serving));
-            if let Err(error) = serving.await {
-                tracing::warn!(%error, "a raft stream ended");
+            tokio::select! {
+                served = serving => if let Err(error) = served {
+                    tracing::warn!(%error, "a raft stream ended");
+                },
+                () = self.dismissed(&peer) => {
+                    tracing::warn!(node = peer.name, "a raft stream of a node that is no manager any more is cut");
+                }
             }
         } else {
             tracing::warn!(
@@ -108,9 +120,30 @@ impl ManagerService {
     /// heard of the other yet, and catches up only through such streams: then the certificate alone decides.
     async fn is_manager(&self, peer: &Peer) -> bool {
         match self.records.node(&peer.name, Read::Local).await {
-            Ok(Some(record)) => record.role == Role::Manager,
+            Ok(Some(record)) => record.is_of(peer) && record.role == Role::Manager,
             Ok(None) => !self.records.is_gone(&peer.name).await.unwrap_or(false),
             Err(_) => true,
+        }
+    }
+
+    /// Returns when a manager that was known as one is so no more: it was removed, or it is to be a worker and
+    /// has left the store's members. One that was never known here is no reason, see [`Self::is_manager`].
+    async fn dismissed(&self, peer: &Peer) {
+        let records = self.source.records.clone();
+        let mut known = false;
+        let mut look = tokio::time::interval(LOOK_EVERY);
+        loop {
+            look.tick().await;
+            let record = records.borrow().iter().find(|record| record.is_of(peer)).cloned();
+            let counts = record.is_some_and(|record| {
+                let id = record.member;
+                record.role == Role::Manager
+                    || self.store.members().iter().any(|status| status.member.id == id)
+            });
+            if known && !counts {
+                return;
+            }
+            known |= counts;
         }
     }
 
@@ -131,7 +164,7 @@ impl ManagerService {
         let (parts, body) = request.into_parts();
         match (&parts.method, parts.uri.path()) {
             (&Method::GET, "/v1/ca") => return Ok(json(&self.authority_pem)),
-            (&Method::POST, "/v1/join") => return self.join(read_json(body).await?).await,
+            (&Method::POST, "/v1/join") => return self.join(body).await,
             _ => {}
         }
         let node = self.admitted(peer).await?;
@@ -139,7 +172,7 @@ impl ManagerService {
             (&Method::GET, "/v1/managers") => {
                 Ok(json(&managers(&self.records.nodes(Read::Local).await?)))
             }
-            (&Method::GET, "/v1/assignments") => Ok(self.assignments(&node)),
+            (&Method::GET, "/v1/assignments") => self.assignments(&node),
             (&Method::POST, "/v1/report") => {
                 let reports: Vec<WireReport> = read_json(body).await?;
                 self.reports.take(&node.name, reports).await?;
@@ -161,10 +194,11 @@ impl ManagerService {
         let peer = peer.filter(|peer| peer.role.is_some()).ok_or_else(|| {
             Refusal::forbidden("this needs a node's certificate; `pontoon join` gets one")
         })?;
-        let record = match self.records.node(&peer.name, Read::Local).await? {
+        let own = |record: &NodeRecord| record.is_of(peer);
+        let record = match self.records.node(&peer.name, Read::Local).await?.filter(own) {
             Some(record) => Some(record),
             // This manager may not have heard yet of a node that joined a moment ago.
-            None => self.records.node(&peer.name, Read::Linearizable).await?,
+            None => self.records.node(&peer.name, Read::Linearizable).await?.filter(own),
         };
         record.ok_or_else(|| {
             Refusal::forbidden(format!(
@@ -174,25 +208,38 @@ impl ManagerService {
         })
     }
 
-    async fn join(&self, request: JoinRequest) -> Result<Response<Body>, Refusal> {
+    /// Anybody may ask this: little is read, from few at a time, and not for long.
+    async fn join(&self, body: Incoming) -> Result<Response<Body>, Refusal> {
         let _permit = self.joins.try_acquire().map_err(|_| {
             Refusal::unavailable("too many nodes join at once; try again in a moment")
         })?;
+        let body = read_json(Limited::new(body, JOIN_BYTES_MAX));
+        let request: JoinRequest = tokio::time::timeout(JOIN_BODY_TIMEOUT, body)
+            .await
+            .map_err(|_| Refusal::bad_request("the request to join did not come in time"))??;
         let name = request.name.clone();
         let answer = admit(&self.records, request).await?;
         tracing::info!(node = name, role = %answer.role, "a node has joined");
         Ok(json(&answer))
     }
 
-    fn assignments(&self, node: &NodeRecord) -> Response<Body> {
-        let lines = self.source.lines(&node.name, self.stop.child_token());
+    /// What the node is to be. A manager that is cut off from the others does not know: its nodes are to ask
+    /// another one.
+    fn assignments(&self, node: &NodeRecord) -> Result<Response<Body>, Refusal> {
+        let mut contact = self.source.contact.clone();
+        if !*contact.borrow_and_update() {
+            return Err(Refusal::unavailable("this manager is cut off from the others"));
+        }
+        let cut_off = async move { drop(contact.wait_for(|contact| !contact).await) };
+        let lines = self.source.lines(node, self.stop.child_token());
         let stream = futures::stream::unfold(lines, |mut lines| async move {
             let line = lines.recv().await?;
             let mut bytes = serde_json::to_vec(&line).expect("a line becomes JSON");
             bytes.push(b'\n');
             Some((Ok(Frame::data(Bytes::from(bytes))), lines))
         });
-        Response::new(BodyExt::boxed_unsync(StreamBody::new(stream.boxed())))
+        let stream = stream.take_until(Box::pin(cut_off)).boxed();
+        Ok(Response::new(BodyExt::boxed_unsync(StreamBody::new(stream))))
     }
 
     async fn renew(
@@ -201,8 +248,11 @@ impl ManagerService {
         request: RenewRequest,
     ) -> Result<Response<Body>, Refusal> {
         let cluster = self.records.cluster().await?;
-        let certificate_pem =
-            sign(&cluster, &node.name, node.role, node.address, &request.request_pem)?;
+        // The newest record: a certificate outlives a mistake by months.
+        let newest = self.records.node(&node.name, Read::Linearizable).await?;
+        let newest = newest.filter(|newest| newest.member == node.member);
+        let node = newest.ok_or_else(|| crate::cluster::no_such_node(&node.name))?;
+        let certificate_pem = sign(&cluster, &node, &request.request_pem)?;
         Ok(json(&RenewAnswer { certificate_pem, role: node.role }))
     }
 
@@ -220,6 +270,10 @@ impl ManagerService {
     }
 
     async fn remove_member(&self, node: &NodeRecord) -> Result<Response<Body>, Refusal> {
+        // Asked again by a node that heard no answer.
+        if !self.store.members().iter().any(|status| status.member.id == node.member) {
+            return Ok(json(&()));
+        }
         self.store
             .remove_member(node.member)
             .await
