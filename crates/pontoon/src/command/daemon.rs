@@ -113,7 +113,7 @@ fn stop_on_signal(stop: CancellationToken) -> anyhow::Result<impl Future<Output 
 /// `PONTOON_LOG=debug` or `PONTOON_LOG=info,pontoon_store=trace`.
 fn log_to_stderr() {
     let filter = EnvFilter::try_from_env("PONTOON_LOG")
-        .unwrap_or_else(|_| EnvFilter::new("info,openraft=warn"));
+        .unwrap_or_else(|_| EnvFilter::new("info,openraft=error"));
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
     let set = if std::io::stderr().is_terminal() {
         builder.try_init()

@@ -91,7 +91,7 @@ impl RaftNetworkFactory<Types> for Network {
     type Network = Link;
 
     async fn new_client(&mut self, _target: MemberId, node: &Member) -> Link {
-        Link { peer: self.peer(node), append: Mutex::new(None) }
+        Link { peer: self.peer(node), append: Mutex::new(None), refused: 0 }
     }
 }
 
@@ -101,6 +101,14 @@ pub(crate) struct Link {
     peer: Arc<Peer>,
     /// An idle connection for entries. Behind a lock only because streams cannot be shared.
     append: Mutex<Option<Idle>>,
+    /// Connections for entries that failed in a row.
+    refused: u32,
+}
+
+/// How long to wait after so many failures in a row. Short at first: a member that restarts is back
+/// within a fraction of a second.
+fn pause(failures: u32) -> Duration {
+    Duration::from_millis((20 << failures.min(5)).min(500))
 }
 
 fn unexpected() -> RPCError<Types> {
@@ -136,11 +144,19 @@ impl RaftNetworkV2<Types> for Link {
             let slot = self.append.get_mut().unwrap_or_else(PoisonError::into_inner);
             let idle = match slot.take() {
                 Some(idle) => idle,
-                None => connect(&*self.peer.transport, &self.peer.member, Lane::Append)
-                    .await
-                    .map(Idle::new)
-                    .map_err(|error| Unreachable::new(&error))?,
+                None => {
+                    match connect(&*self.peer.transport, &self.peer.member, Lane::Append).await {
+                        Ok(stream) => Idle::new(stream),
+                        Err(error) => {
+                            // The engine asks again at once, and a machine without a daemon refuses at once.
+                            tokio::time::sleep(pause(self.refused)).await;
+                            self.refused = self.refused.saturating_add(1);
+                            return Err(Unreachable::new(&error).into());
+                        }
+                    }
+                }
             };
+            self.refused = 0;
             let session: BoxStream<'s, AppendResult> =
                 Box::pin(AppendSession::new(slot, idle, input));
             Ok(session)
@@ -196,9 +212,7 @@ impl RaftNetworkV2<Types> for Link {
     }
 
     fn backoff(&self) -> Option<Backoff> {
-        // Short at first: a member that restarts is back within a fraction of a second.
-        let delays = [20, 40, 80, 160, 320].into_iter().chain(std::iter::repeat(500));
-        Some(Backoff::new(delays.map(Duration::from_millis)))
+        Some(Backoff::new((0..).map(pause)))
     }
 }
 
