@@ -64,8 +64,11 @@ impl Cluster {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct NodeRecord {
     pub name: String,
-    /// The node's id in the store; never given to another node.
+    /// The node's number, which its certificate bears; never given to another node.
     pub member: u64,
+    /// The node's id in the store, should it be a manager. Another one each time it becomes a manager: what
+    /// the log says of who voted once must not be taken for this node, which has forgotten its votes.
+    pub store: u64,
     /// The role it is to have. It differs from the role in its certificate while it is promoted or demoted.
     pub role: Role,
     pub address: IpAddr,
@@ -163,6 +166,9 @@ impl Records {
         loop {
             let found = self.get::<NodeRecord>(node_key(name), Read::Linearizable).await?;
             let (mut node, revision) = found.ok_or_else(|| no_such_node(name))?;
+            if role == Role::Manager && node.role != role {
+                node.store = new_id();
+            }
             node.role = role;
             if self.swap(node_key(name), revision, encode(&node)).await? {
                 return Ok(node);
@@ -301,6 +307,12 @@ impl Records {
         let done = self.store.txn(txn).await.map_err(|e| Refusal::internal(&e))?;
         Ok(done.succeeded)
     }
+}
+
+/// A number that no node has had before. Numbers go through JSON, where not everybody keeps all of 64 bits.
+#[must_use]
+pub(crate) fn new_id() -> u64 {
+    rand::random_range(1..=u64::MAX >> 12)
 }
 
 /// The refusal for a name that no node has.

@@ -8,7 +8,7 @@ use rand::Rng;
 use serde::{Deserialize, Serialize};
 
 use crate::assignment::dispatch::managers;
-use crate::cluster::{Cluster, NodeRecord, Records};
+use crate::cluster::{Cluster, NodeRecord, Records, new_id};
 use crate::config::MANAGER_PORT;
 use crate::identity::ANY_MANAGER;
 use crate::identity::Role;
@@ -37,6 +37,7 @@ pub(crate) struct JoinAnswer {
     pub cluster: String,
     pub role: Role,
     pub member: u64,
+    pub store: u64,
     pub certificate_pem: String,
     pub authority_pem: String,
     pub gossip_key: String,
@@ -82,6 +83,7 @@ impl Joiner<'_> {
             node: self.name.to_owned(),
             role: answer.role,
             member: answer.member,
+            store: answer.store,
             advertise: address,
             credentials: Credentials {
                 certificate_pem: answer.certificate_pem,
@@ -194,8 +196,9 @@ pub(crate) async fn admit(records: &Records, request: JoinRequest) -> Result<Joi
              print the present one on a manager with `pontoon join-token worker`",
         )
     })?;
-    let member = rand::rng().random_range(1..=u64::MAX >> 12);
-    let node = NodeRecord { name: request.name, member, role, address: request.address };
+    let (member, store) = (new_id(), new_id());
+    let node = NodeRecord { name: request.name, member, store, role, address: request.address };
+    check_outside(node.address, &cluster)?;
     check_address(&node, &records.nodes(pontoon_store::Read::Linearizable).await?)?;
     let certificate = sign(&cluster, &node, &request.request_pem)?;
     records.add_node(&node).await?;
@@ -203,6 +206,7 @@ pub(crate) async fn admit(records: &Records, request: JoinRequest) -> Result<Joi
         cluster: cluster.id,
         role,
         member,
+        store,
         certificate_pem: certificate,
         authority_pem: cluster.authority.certificate_pem,
         gossip_key: cluster.gossip_key,
@@ -210,6 +214,17 @@ pub(crate) async fn admit(records: &Records, request: JoinRequest) -> Result<Joi
         cluster_cidr: cluster.cluster_cidr,
         service_cidr: cluster.service_cidr,
     })
+}
+
+/// A node's address is none that pods or services may get.
+fn check_outside(address: IpAddr, cluster: &Cluster) -> Result<(), Refusal> {
+    let ranges = [("pods", cluster.cluster_cidr), ("services", cluster.service_cidr)];
+    match ranges.iter().find(|(_, range)| ipnet::IpNet::V4(*range).contains(&address)) {
+        None => Ok(()),
+        Some((whose, range)) => Err(Refusal::bad_request(format!(
+            "join: {address} is in {range}, the range of the cluster's {whose}; give another with --advertise-addr"
+        ))),
+    }
 }
 
 /// A node is reached at an address that is no other node's.
@@ -240,7 +255,7 @@ pub(crate) fn sign(
     node: &NodeRecord,
     request_pem: &str,
 ) -> Result<String, Refusal> {
-    let NodeRecord { name, member, role, address } = node;
+    let NodeRecord { name, member, role, address, .. } = node;
     let (member, role, address) = (*member, *role, *address);
     let subject = Subject::Node { name, member, role, address, cluster: &cluster.id };
     cluster
@@ -278,8 +293,8 @@ pub(crate) fn found(
         service_cidr: ranges.1,
     };
     let request = CertificateRequest::create().map_err(|e| Refusal::internal(&e))?;
-    let member = rng.random_range(1..=u64::MAX >> 12);
-    let node = NodeRecord { name: name.to_owned(), member, role: Role::Manager, address };
+    let (member, store) = (new_id(), new_id());
+    let node = NodeRecord { name: name.to_owned(), member, store, role: Role::Manager, address };
     let certificate_pem = sign(&cluster, &node, &request.request_pem)?;
     let me = ManagerAddress {
         name: name.to_owned(),
@@ -291,6 +306,7 @@ pub(crate) fn found(
         node: name.to_owned(),
         role: Role::Manager,
         member,
+        store,
         advertise: address,
         credentials: Credentials {
             certificate_pem,

@@ -4,6 +4,7 @@ use std::fs::{self, File};
 use std::io::{self, Write};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 
 use http::Method;
 use serde::{Deserialize, Serialize};
@@ -15,11 +16,14 @@ use crate::rpc::Refusal;
 use crate::rpc::client::ManagerClient;
 use crate::tls::Tls;
 
+/// Held while a private file is written.
+static WRITING: Mutex<()> = Mutex::new(());
+
 /// A manager as others reach it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ManagerAddress {
     pub name: String,
-    /// The manager's id in the store.
+    /// The manager's number, which its certificate bears.
     pub member: u64,
     pub address: SocketAddr,
 }
@@ -30,8 +34,10 @@ pub struct Membership {
     pub cluster: String,
     pub node: String,
     pub role: Role,
-    /// This node's id in the store, should it be a manager; never used again for another node.
+    /// This node's number, which its certificate bears.
     pub member: u64,
+    /// This node's id in the store, should it be a manager: another one each time it becomes one.
+    pub store: u64,
     /// Where the others reach this node (the address is shared by all ports).
     pub advertise: std::net::IpAddr,
     pub credentials: Credentials,
@@ -59,6 +65,7 @@ impl Membership {
         NodeRecord {
             name: self.node.clone(),
             member: self.member,
+            store: self.store,
             role: self.role,
             address: self.advertise,
         }
@@ -113,6 +120,8 @@ pub(crate) fn write_private(path: &Path, bytes: &[u8]) -> io::Result<()> {
     use std::os::unix::fs::OpenOptionsExt;
     let parent = path.parent().ok_or(io::ErrorKind::InvalidInput)?;
     fs::create_dir_all(parent)?;
+    // Two that write the same file at once would take each other's half away.
+    let _turn = WRITING.lock().unwrap_or_else(PoisonError::into_inner);
     let partial = path.with_extension("partial");
     let mut file =
         File::options().write(true).create(true).truncate(true).mode(0o600).open(&partial)?;

@@ -17,9 +17,9 @@ pub(crate) async fn remove(
     objects: &Objects,
     node: &NodeRecord,
 ) -> Result<(), Refusal> {
-    let is_member = store.members().iter().any(|status| status.member.id == node.member);
+    let is_member = store.members().iter().any(|status| status.member.id == node.store);
     if is_member {
-        store.remove_member(node.member).await.map_err(|e| {
+        store.remove_member(node.store).await.map_err(|e| {
             Refusal::conflict(format!(
                 "{} cannot be taken from the managers: {}",
                 node.name,

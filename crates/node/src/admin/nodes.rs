@@ -69,7 +69,7 @@ fn manager_status(member: &Member, record: &NodeRecord) -> Value {
     let gossip = member.gossip().members();
     let is_lost =
         gossip.borrow().iter().any(|m| m.name == record.name && m.status == Status::Failed);
-    let found = manager.store.members().into_iter().find(|m| m.member.id == record.member);
+    let found = manager.store.members().into_iter().find(|m| m.member.id == record.store);
     json!(match found {
         None => "Joining",
         Some(_) if is_lost => "Unreachable",
@@ -98,6 +98,16 @@ pub(super) async fn change_role(
     if wanted.role == Role::Worker && node.role == Role::Manager && managers == 1 {
         return Err(Refusal::conflict(format!(
             "{name} is the only manager; promote another node first: `pontoon node promote NAME`"
+        )));
+    }
+    let manager = shared.member().await.and_then(|member| member.manager().ok().cloned());
+    let is_leaving = |m: &pontoon_store::MemberStatus| m.member.id == node.store;
+    if wanted.role == Role::Manager
+        && node.role == Role::Worker
+        && manager.is_some_and(|manager| manager.store.members().iter().any(is_leaving))
+    {
+        return Err(Refusal::conflict(format!(
+            "{name} is about to become a worker; promote it again in a moment, when that is done"
         )));
     }
     let node = records.set_role(name, wanted.role).await?;

@@ -158,7 +158,7 @@ impl Manager {
 
     /// Asks to be made a voter until this manager is one.
     pub(super) async fn become_member(self, member: Member) {
-        let id = member.membership().member;
+        let id = member.membership().store;
         let stop = member.inner.stop.clone();
         let mut pause = ASK_PAUSE;
         while !self.is_voter(id) {
@@ -218,7 +218,7 @@ impl Manager {
     ) -> Result<RenewAnswer, Refusal> {
         let cluster = self.records.cluster().await?;
         let certificate_pem = sign(&cluster, &membership.record(), request_pem)?;
-        Ok(RenewAnswer { certificate_pem, role: membership.role })
+        Ok(RenewAnswer { certificate_pem, role: membership.role, store: membership.store })
     }
 }
 
@@ -255,7 +255,7 @@ async fn open_store(
 ) -> Result<Store, Refusal> {
     let store = StoreConfig {
         dir: config.store_dir(),
-        member: membership.member,
+        member: membership.store,
         tuning: Tuning::default(),
     };
     let transport = Arc::new(ToManagers { tls: tls.clone() });
@@ -299,7 +299,7 @@ async fn found(
     founding: &Founding,
 ) -> Result<(), Refusal> {
     let me = StoreMember {
-        id: membership.member,
+        id: membership.store,
         name: membership.node.clone(),
         address: SocketAddr::new(membership.advertise, MANAGER_PORT),
     };
@@ -311,11 +311,6 @@ async fn found(
         return Err(Refusal::unavailable("the new cluster's store elected no leader within 10 s"));
     }
     records.create_cluster(&founding.cluster).await?;
-    let node = NodeRecord {
-        name: membership.node.clone(),
-        member: membership.member,
-        role: membership.role,
-        address: membership.advertise,
-    };
+    let node = membership.record();
     records.add_node(&node).await
 }

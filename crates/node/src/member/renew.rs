@@ -57,6 +57,7 @@ pub(super) async fn renew(member: &Member) -> Result<Membership, Refusal> {
             _ => member.inner.client.call(Method::POST, "/v1/renew", &body).await?,
         };
     membership.role = answer.role;
+    membership.store = answer.store;
     membership.credentials = Credentials {
         certificate_pem: answer.certificate_pem,
         key_pem: request.key_pem,

@@ -61,6 +61,8 @@ pub(crate) struct RenewRequest {
 pub(crate) struct RenewAnswer {
     pub certificate_pem: String,
     pub role: Role,
+    /// The node's id in the store, should it be a manager.
+    pub store: u64,
 }
 
 impl ManagerService {
@@ -136,7 +138,7 @@ impl ManagerService {
             look.tick().await;
             let record = records.borrow().iter().find(|record| record.is_of(peer)).cloned();
             let counts = record.is_some_and(|record| {
-                let id = record.member;
+                let id = record.store;
                 record.role == Role::Manager
                     || self.store.members().iter().any(|status| status.member.id == id)
             });
@@ -253,7 +255,7 @@ impl ManagerService {
         let newest = newest.filter(|newest| newest.member == node.member);
         let node = newest.ok_or_else(|| crate::cluster::no_such_node(&node.name))?;
         let certificate_pem = sign(&cluster, &node, &request.request_pem)?;
-        Ok(json(&RenewAnswer { certificate_pem, role: node.role }))
+        Ok(json(&RenewAnswer { certificate_pem, role: node.role, store: node.store }))
     }
 
     async fn add_member(&self, node: &NodeRecord) -> Result<Response<Body>, Refusal> {
@@ -264,18 +266,18 @@ impl ManagerService {
             )));
         }
         let address = std::net::SocketAddr::new(node.address, MANAGER_PORT);
-        let member = Member { id: node.member, name: node.name.clone(), address };
+        let member = Member { id: node.store, name: node.name.clone(), address };
         self.store.add_member(member).await.map_err(|e| Refusal::internal(&e))?;
         Ok(json(&()))
     }
 
     async fn remove_member(&self, node: &NodeRecord) -> Result<Response<Body>, Refusal> {
         // Asked again by a node that heard no answer.
-        if !self.store.members().iter().any(|status| status.member.id == node.member) {
+        if !self.store.members().iter().any(|status| status.member.id == node.store) {
             return Ok(json(&()));
         }
         self.store
-            .remove_member(node.member)
+            .remove_member(node.store)
             .await
             .map_err(|e| Refusal::conflict(super::chain(&e)))?;
         Ok(json(&()))

@@ -1,6 +1,6 @@
 //! Joining and leaving, and everything that can be wrong with a token.
 
-use crate::world::{machines, text, wait};
+use crate::world::{cluster, machines, text, wait};
 
 #[test]
 fn a_node_joins_only_with_the_right_token_and_name() {
@@ -75,4 +75,38 @@ fn nothing_is_left_of_a_node_that_leaves() {
     assert_eq!(look("a").2, 0);
     let tables = world.inside("a", &["nft", "list", "tables"]);
     assert!(!tables.out.contains("pontoon"), "{}", tables.out);
+}
+
+/// The log says of the founder that it alone was the cluster once. Should it come back under its old number
+/// with an empty log, it would read that and lead alone.
+#[test]
+fn a_founder_that_was_a_worker_for_a_while_leads_nobody_but_the_cluster() {
+    let Some(world) = cluster(&["a", "b", "c"]) else { return };
+    world.on("a", &["run", "hello", "--replicas", "6"]).expect_ok();
+    let pods = world.wait_for_pods("a", "hello", 6);
+    let is = |role: &str, status: &[&str]| {
+        let nodes = world.json_or_null("b", &["node", "ls"]);
+        let node = nodes["nodes"].as_array()?.iter().find(|node| node["name"] == "a")?;
+        let right = text(&node["role"]) == role && status.contains(&text(&node["managerStatus"]).as_str());
+        (right && text(&node["status"]) == "Ready").then_some(())
+    };
+    let is_told = |role: &str| (world.json_or_null("a", &["status"])["role"] == role).then_some(());
+    world.on("b", &["node", "demote", "a"]).expect_ok();
+    wait("the founder is a worker", || is_told("worker"));
+    assert!(!world.data_dir("a").join("admin.kubeconfig").exists(), "a worker administers nothing");
+    let before = world.json("b", &["status"])["revision"].as_u64();
+    wait("it can be promoted again", || {
+        world.on("b", &["node", "promote", "a"]);
+        is_told("manager")
+    });
+    wait("the founder is a manager again", || is("manager", &["Leader", "Reachable"]));
+    for machine in ["a", "b", "c"] {
+        wait("every manager has the state", || {
+            let status = world.json_or_null(machine, &["status"]);
+            let nodes = world.json_or_null(machine, &["node", "ls"]);
+            let all = nodes["nodes"].as_array().is_some_and(|nodes| nodes.len() == 3);
+            (all && status["revision"].as_u64() >= before).then_some(())
+        });
+    }
+    assert_eq!(world.ready_pods("b", "hello"), pods, "pods do not notice");
 }
