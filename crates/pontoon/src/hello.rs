@@ -17,9 +17,12 @@ use serde_json::json;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
 
 use crate::cli::{Hello, HelloCommand};
 
+/// How long connections in being may last once the server shall stop.
+const FAREWELL: Duration = Duration::from_secs(5);
 /// The largest answer that `hello get` prints.
 const ANSWER_BYTES_MAX: usize = 1 << 20;
 
@@ -50,6 +53,7 @@ async fn serve(port: u16) -> anyhow::Result<ExitCode> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut connections = JoinSet::new();
+    let stopping = CancellationToken::new();
     loop {
         let (stream, client) = tokio::select! {
             accepted = listener.accept() => match accepted {
@@ -63,15 +67,29 @@ async fn serve(port: u16) -> anyhow::Result<ExitCode> {
             _ = interrupt.recv() => break,
             Some(_) = connections.join_next(), if !connections.is_empty() => continue,
         };
-        let service = service_fn(move |request| answer(request, client));
-        let connection = hyper::server::conn::http1::Builder::new()
-            .timer(TokioTimer::new())
-            .header_read_timeout(Duration::from_secs(10))
-            .serve_connection(TokioIo::new(stream), service);
-        connections.spawn(connection);
+        connections.spawn(converse(stream, client, stopping.clone()));
     }
+    drop(listener);
+    stopping.cancel();
+    // Who has asked gets the answer; a client that asks nothing more holds up nobody.
+    drop(tokio::time::timeout(FAREWELL, connections.join_all()).await);
     println_now("stopped")?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// Serves a connection; when the server stops, only what was asked on it by then.
+async fn converse(stream: TcpStream, client: SocketAddr, stopping: CancellationToken) {
+    let service = service_fn(move |request| answer(request, client));
+    let connection = hyper::server::conn::http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(Duration::from_secs(10))
+        .serve_connection(TokioIo::new(stream), service);
+    tokio::pin!(connection);
+    tokio::select! {
+        _ = connection.as_mut() => return,
+        () = stopping.cancelled() => connection.as_mut().graceful_shutdown(),
+    }
+    drop(connection.await);
 }
 
 async fn answer(

@@ -4,6 +4,7 @@
 mod adopt;
 mod container_spec;
 mod events;
+mod leave;
 mod notes;
 mod probes;
 mod sandbox;

@@ -7,7 +7,7 @@ use tokio::time::{Instant, sleep_until};
 use tokio_util::task::AbortOnDropHandle;
 use tracing::debug;
 
-use super::Worker;
+use super::{Worker, leave};
 use crate::pod::spec::{all_containers, grace};
 use crate::probe::ask::{Asked, Question};
 
@@ -51,6 +51,8 @@ impl Worker {
         let Some(asked) = self.asked(name) else { return };
         let pod = self.pod.clone();
         let container = all_containers(&pod).find(|c| c.name == name);
+        // One that is restarted stays in its services.
+        let leaves = order.as_ref().is_some_and(|order| order.delete);
         let grace = order.map_or_else(|| self.grace_of(name), |order| order.grace);
         let lifecycle = container.and_then(|c| c.lifecycle.as_ref());
         let hook = container
@@ -63,7 +65,15 @@ impl Worker {
         let (deadline, until) = watch::channel(Instant::now() + grace);
         let tasks = self.tasks.entry(name.to_owned()).or_default();
         tasks.hook = None;
-        let task = AbortOnDropHandle::new(tokio::spawn(end(asked, hook, signal, until)));
+        let left = leave::services(self.id.uid.clone(), self.shared.assignments.clone());
+        let ending = async move {
+            if leaves {
+                // Half of the grace is the program's own, whatever becomes of the services.
+                drop(tokio::time::timeout(grace / 2, unless_passed(&until, left)).await);
+            }
+            end(asked, hook, signal, until).await;
+        };
+        let task = AbortOnDropHandle::new(tokio::spawn(ending));
         tasks.stop = Some(StopTask { deadline, _task: task });
     }
 
@@ -121,6 +131,15 @@ fn is_immediate(deadline: &watch::Receiver<Instant>) -> bool {
 async fn kill(asked: &Asked, signal: i32) {
     if let Err(error) = asked.cell.kill(&asked.container_id, signal).await {
         debug!(container = asked.container_id, %error, "signalling a container");
+    }
+}
+
+/// Waits for something, but not beyond the deadline.
+async fn unless_passed(deadline: &watch::Receiver<Instant>, what: impl Future<Output = ()>) {
+    let mut deadline = deadline.clone();
+    tokio::select! {
+        () = what => {}
+        () = passed(&mut deadline) => {}
     }
 }
 
