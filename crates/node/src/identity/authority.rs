@@ -128,7 +128,6 @@ fn alternative_names(
     if role == Role::Manager {
         sans.push(SanType::IpAddress(address));
         sans.push(SanType::IpAddress(IpAddr::from([127, 0, 0, 1])));
-        sans.push(SanType::IpAddress(IpAddr::from([10, 96, 0, 1])));
     }
     Ok(sans)
 }
