@@ -144,7 +144,12 @@ fn merge_lists(
         }
         Strategy::By(key) => merge_keyed(old, items, key, rule.to)?,
     };
-    let Some(order) = order else { return Ok(merged) };
+    let Some(order) = order else {
+        // A patch that says nothing of the order means its own: what it adds comes first.
+        let own: Vec<Value> =
+            items.iter().filter(|item| item.get(DIRECTIVE).is_none()).cloned().collect();
+        return Ok(ordered(merged, old, &own, rule.strategy));
+    };
     check_order(items, order, rule.strategy)?;
     Ok(ordered(merged, old, order, rule.strategy))
 }
