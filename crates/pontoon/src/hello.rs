@@ -46,12 +46,13 @@ pub(crate) async fn run(hello: Hello) -> anyhow::Result<ExitCode> {
 }
 
 async fn serve(port: u16) -> anyhow::Result<ExitCode> {
+    // First of all: to the first process of a container a signal that it does not handle is no signal.
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
     let listener = TcpListener::bind(SocketAddr::from(([0, 0, 0, 0], port)))
         .await
         .with_context(|| format!("listen on port {port}"))?;
     println_now(&format!("answering on port {port}"))?;
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut interrupt = signal(SignalKind::interrupt())?;
     let mut connections = JoinSet::new();
     let stopping = CancellationToken::new();
     loop {

@@ -2,4 +2,5 @@
 
 mod failure;
 mod joining;
+mod kubectl;
 mod traffic;

@@ -27,6 +27,8 @@ pub(crate) struct Done {
     pub ok: bool,
     pub out: String,
     pub err: String,
+    /// Its exit code, unless a signal ended it.
+    pub code: Option<i32>,
 }
 
 /// The program under test.
@@ -92,14 +94,20 @@ impl World {
 
     /// kubectl with the rights of an administrator, at one manager.
     pub(crate) fn kubectl(&self, machine: &str, words: &[&str]) -> Done {
+        run(self.kubectl_command(machine, words))
+    }
+
+    /// The same, to be run by the caller.
+    pub(crate) fn kubectl_command(&self, machine: &str, words: &[&str]) -> Command {
         let mut command = Command::new("kubectl");
         command
             .arg("--kubeconfig")
             .arg(self.data_dir(machine).join("admin.kubeconfig"))
+            // kubectl keeps what it discovers; here that belongs to this world.
+            .arg("--cache-dir")
+            .arg(self.dir.join("kubectl"))
             .args(words);
-        // kubectl keeps what it discovers; here that belongs to this world.
-        command.arg("--cache-dir").arg(self.dir.join("kubectl"));
-        run(command)
+        command
     }
 
     /// What kubectl prints with `-o json`.
@@ -223,13 +231,19 @@ impl Done {
     }
 }
 
-fn run(mut command: Command) -> Done {
-    let Output { status, stdout, stderr } = command.output().unwrap();
-    Done {
-        ok: status.success(),
-        out: String::from_utf8_lossy(&stdout).into_owned(),
-        err: String::from_utf8_lossy(&stderr).into_owned(),
+impl From<Output> for Done {
+    fn from(Output { status, stdout, stderr }: Output) -> Self {
+        Done {
+            ok: status.success(),
+            out: String::from_utf8_lossy(&stdout).into_owned(),
+            err: String::from_utf8_lossy(&stderr).into_owned(),
+            code: status.code(),
+        }
     }
+}
+
+fn run(mut command: Command) -> Done {
+    Done::from(command.output().unwrap())
 }
 
 /// Asks again until there is an answer.

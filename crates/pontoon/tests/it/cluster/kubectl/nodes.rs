@@ -1,0 +1,104 @@
+//! Nodes: cordon, drain, taints and labels, and the pods that each node has.
+
+use super::{Kubectl, has};
+use crate::world::wait;
+
+const AGENT: &str = "
+apiVersion: apps/v1
+kind: DaemonSet
+metadata: {name: agent}
+spec:
+  selector: {matchLabels: {app: agent}}
+  template:
+    metadata: {labels: {app: agent}}
+    spec:
+      terminationGracePeriodSeconds: 1
+      containers: [{name: main, image: pontoon.local/hello}]
+";
+
+#[test]
+fn kubectl_looks_after_nodes() {
+    let Some(kubectl) = Kubectl::at(&["a", "b"]) else { return };
+    kubectl.apply(AGENT);
+    kubectl.run("rollout status ds/agent");
+    kubectl.run("set env ds/agent X=1");
+    kubectl.run("rollout status ds/agent");
+    kubectl.run("rollout restart ds/agent");
+    kubectl.run("rollout status ds/agent");
+    has(&kubectl.run("describe ds agent"), "Number of Nodes Scheduled with Available Pods: 2");
+    cordon_and_drain(&kubectl);
+    taints(&kubectl);
+    selectors(&kubectl);
+}
+
+fn cordon_and_drain(kubectl: &Kubectl) {
+    kubectl.run("cordon b");
+    has(&kubectl.run("get nodes"), "Ready,SchedulingDisabled");
+    kubectl.run("create deployment web --image=pontoon.local/hello --replicas=2");
+    kubectl.run("rollout status deploy/web");
+    assert_eq!(kubectl.field("pods -l app=web", ".items[*].spec.nodeName"), "a a");
+    kubectl.run("uncordon b");
+    has(&kubectl.refused("drain a"), "cannot delete DaemonSet-managed Pods");
+    let drained = kubectl.try_run("drain a --ignore-daemonsets --timeout=60s").expect_ok();
+    has(&drained.out, "node/a drained");
+    wait("the pods run on the other node", || {
+        let nodes = kubectl.try_run("get pods -l app=web -o jsonpath={.items[*].spec.nodeName}");
+        (nodes.out == "b b").then_some(())
+    });
+    kubectl.run("rollout status deploy/web");
+    kubectl.run("uncordon a");
+    has(&kubectl.run("uncordon a"), "already uncordoned");
+}
+
+fn taints(kubectl: &Kubectl) {
+    kubectl.run("taint node a keep=out:NoExecute");
+    let agents = "pods -l app=agent";
+    kubectl.wait_field(agents, ".items[*].spec.nodeName", "b");
+    has(&kubectl.refused("taint node a keep=out:NoExecute"), "--overwrite is false");
+    let tolerate =
+        r#"'{"spec":{"template":{"spec":{"tolerations":[{"key":"keep","operator":"Exists"}]}}}}'"#;
+    kubectl.run(&format!("patch ds agent -p {tolerate}"));
+    kubectl.run("rollout status ds/agent");
+    assert_eq!(kubectl.field("ds agent", ".status.numberReady"), "2");
+    kubectl.run("taint node a keep-");
+}
+
+fn selectors(kubectl: &Kubectl) {
+    let pod = "
+apiVersion: v1
+kind: Pod
+metadata: {name: choosy}
+spec:
+  nodeSelector: {disk: ssd}
+  containers: [{name: main, image: pontoon.local/hello}]
+";
+    kubectl.apply(pod);
+    let why = kubectl.wait_event("FailedScheduling", "choosy");
+    has(&why, "0/2 nodes are available: 2 node(s) didn't match Pod's node affinity/selector.");
+    kubectl.run("label node b disk=ssd");
+    kubectl.run("wait --for=condition=Ready pod/choosy --timeout=60s");
+    assert_eq!(kubectl.field("pod choosy", ".spec.nodeName"), "b");
+    let big = pod.replace("choosy", "big").replace("nodeSelector: {disk: ssd}", "nodeName: ''");
+    let big = big.replace("hello}]", "hello, resources: {requests: {cpu: '900'}}}]");
+    kubectl.apply(&big);
+    has(&kubectl.wait_event("FailedScheduling", "big"), "2 Insufficient cpu.");
+    let port = "
+apiVersion: v1
+kind: Pod
+metadata: {name: port1}
+spec:
+  nodeSelector: {disk: ssd}
+  containers: [{name: main, image: pontoon.local/hello, ports: [{containerPort: 8080, hostPort: 18080}]}]
+";
+    kubectl.apply(port);
+    kubectl.run("wait --for=condition=Ready pod/port1 --timeout=60s");
+    kubectl.apply(&port.replace("port1", "port2"));
+    has(&kubectl.wait_event("FailedScheduling", "port2"), "1 node(s) didn't have free ports");
+    let node = kubectl.field("pod port1", ".status.hostIP");
+    let url = format!("http://{node}:18080/");
+    let program = crate::world::program().to_str().unwrap();
+    wait("the host's port leads to the pod", || {
+        let done = kubectl.world.inside("a", &[program, "hello", "get", &url]);
+        done.out.contains("\"pod\":\"port1\"").then_some(())
+    });
+}
