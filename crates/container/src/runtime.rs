@@ -111,6 +111,7 @@ impl Runtime {
         let config = &self.inner.config;
         for dir in [&config.run_dir, &config.state_dir] {
             leavings::remove_empty(&dir.join("sandboxes"))?;
+            leavings::remove_empty(dir)?;
         }
         self.inner.hierarchies.remove_empty(&config.cgroup_parent);
         Ok(())

@@ -1,5 +1,7 @@
 //! One daemon: its socket from the start, and its membership of a cluster while it has one.
 
+mod stranded;
+
 use std::fs::{self, File};
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -11,7 +13,7 @@ use std::time::Duration;
 use http::StatusCode;
 use ipnet::Ipv4Net;
 use pontoon_image::{ImageStore, RegistryConfig};
-use pontoon_network::Network;
+use pontoon_network::{HostAddress, Network};
 use rustls::crypto::CryptoProvider;
 use tokio::net::UnixListener;
 use tokio::sync::{Mutex, mpsc};
@@ -24,14 +26,18 @@ use crate::config::Config;
 use crate::identity::Role;
 use crate::images::Images;
 use crate::join::{Joiner, found};
-use crate::member::{Founding, Member, Order};
+use crate::member::{Founding, Member, OWNER, Order};
 use crate::membership::Membership;
 use crate::rpc::{Refusal, chain};
 use crate::tls::provider;
+use stranded::Stranded;
 
 /// Pause before a change of the role that failed is tried again; it doubles up to the longest.
 const ROLE_PAUSE: Duration = Duration::from_millis(200);
 const ROLE_PAUSE_MAX: Duration = Duration::from_secs(30);
+
+/// The longest path of a unix socket: 108 bytes with the zero at its end (unix(7)).
+const SOCKET_PATH_MAX: usize = 107;
 
 /// Why a daemon could not start.
 #[derive(Debug, thiserror::Error)]
@@ -42,19 +48,19 @@ pub enum StartError {
     File { action: &'static str, path: PathBuf, source: io::Error },
     #[error("another daemon uses {} already; stop it, or give this one its own --data-dir and --run-dir", .0.display())]
     InUse(PathBuf),
+    #[error("the path of the socket, {}, is longer than the {SOCKET_PATH_MAX} bytes that the kernel takes; choose a shorter --run-dir", .0.display())]
+    SocketPath(PathBuf),
     #[error("open the image store")]
     Images(#[source] pontoon_image::ImageError),
     #[error("read this node's membership")]
     Membership(#[from] crate::membership::MembershipError),
-    #[error("go on as a member of the cluster: {0}")]
-    Resume(String),
 }
 
 /// A daemon that has been started.
 pub struct Daemon {
     shared: Arc<Shared>,
     tasks: TaskTracker,
-    _lock: File,
+    _locks: Vec<File>,
 }
 
 /// What the daemon's parts share.
@@ -63,6 +69,7 @@ pub struct Shared {
     pub images: Images,
     stop: CancellationToken,
     member: Mutex<Option<Member>>,
+    stranded: std::sync::Mutex<Option<Stranded>>,
     orders: mpsc::Sender<Order>,
     /// Changes of the membership on their way.
     changes: TaskTracker,
@@ -82,10 +89,14 @@ impl Daemon {
         // finds it there.
         drop(CryptoProvider::install_default(provider().as_ref().clone()));
         open_many_files();
+        if config.socket().as_os_str().len() > SOCKET_PATH_MAX {
+            return Err(StartError::SocketPath(config.socket()));
+        }
+        let mut locks = Vec::new();
         for dir in [&config.data_dir, &config.run_dir] {
             make_private_dir(dir)?;
+            locks.push(lock(dir)?);
         }
-        let lock = lock(&config)?;
         let store = ImageStore::open(config.image_dir()).map_err(StartError::Images)?;
         pontoon_image::builtin::ensure(&store, std::path::Path::new("/proc/self/exe"))
             .await
@@ -96,16 +107,19 @@ impl Daemon {
         };
         let images = Images { store, registries: Arc::new(registries), peers: None };
         let membership = Membership::load(&config.membership_file())?;
+        // Before anything is begun: a directory whose socket cannot be made is no place to run.
+        let listener = listen(&config)?;
         let (orders, inbox) = mpsc::channel(4);
-        let (member, changes) = (Mutex::new(None), TaskTracker::new());
-        let shared = Arc::new(Shared { config, images, stop, member, orders, changes });
-        if let Some(membership) = membership {
-            let member =
-                shared.begin(membership, None).await.map_err(|e| StartError::Resume(e.message))?;
-            *shared.member.lock().await = Some(member);
-        }
-        let listener = listen(&shared.config)?;
         let tasks = TaskTracker::new();
+        let (member, changes) = (Mutex::new(None), TaskTracker::new());
+        let stranded = std::sync::Mutex::default();
+        let shared = Arc::new(Shared { config, images, stop, member, stranded, orders, changes });
+        if let Some(membership) = membership
+            && let Err(refusal) = shared.go_on(membership).await
+        {
+            tracing::error!(error = refusal.message, "this node cannot go on in its cluster");
+            tasks.spawn(stranded::retry(shared.clone()));
+        }
         tasks.spawn(admin::serve(shared.clone(), listener, shared.stop.clone()));
         tasks.spawn(obey(shared.clone(), inbox));
         tasks.close();
@@ -113,7 +127,7 @@ impl Daemon {
             tracing::debug!(%error, "tell systemd");
         }
         tracing::info!(socket = %shared.config.socket().display(), "the daemon listens");
-        Ok(Self { shared, tasks, _lock: lock })
+        Ok(Self { shared, tasks, _locks: locks })
     }
 
     /// Waits until the daemon has been told to end and has done so. Containers go on.
@@ -160,7 +174,7 @@ impl Shared {
         ask: impl AsyncFnOnce(&Member) -> Result<T, Refusal>,
     ) -> Result<T, Refusal> {
         let member = self.member.lock().await.as_ref().cloned();
-        let member = member.ok_or_else(not_a_member)?;
+        let member = member.ok_or_else(|| self.no_member())?;
         ask(&member).await
     }
 
@@ -184,6 +198,7 @@ impl Shared {
             Some(address) => self.check_local(address).await?,
             None => self.default_address().await?,
         };
+        self.check_ranges(ranges).await?;
         let (cluster, membership) = found(&self.config.node_name, address, ranges)?;
         let member = self.begin(membership.clone(), Some(cluster)).await;
         let member = match member {
@@ -259,7 +274,10 @@ impl Shared {
     /// When the cluster cannot spare it or cannot be reached, unless forced.
     pub async fn leave(&self, force: bool) -> Result<(), Refusal> {
         let mut slot = self.member.lock().await;
-        let member = slot.as_ref().cloned().ok_or_else(not_a_member)?;
+        let Some(member) = slot.as_ref().cloned() else {
+            let stranded = self.stranded().ok_or_else(not_a_member)?;
+            return self.give_up(stranded, force).await;
+        };
         if let Err(refusal) = member.say_goodbye().await
             && !force
         {
@@ -288,12 +306,12 @@ impl Shared {
     }
 
     fn refuse_member(&self, member: Option<&Member>) -> Result<(), Refusal> {
-        match member {
+        let stranded = || self.stranded().map(|stranded| stranded.membership);
+        match member.map(Member::membership).or_else(stranded) {
             None => Ok(()),
-            Some(member) => Err(Refusal::conflict(format!(
+            Some(membership) => Err(Refusal::conflict(format!(
                 "this node is a {} of cluster {} already; `pontoon leave` takes it out of there first",
-                member.membership().role,
-                member.membership().cluster
+                membership.role, membership.cluster
             ))),
         }
     }
@@ -317,6 +335,24 @@ impl Shared {
             "--advertise-addr {address} is no address of this machine; it has {}",
             known.join(", ")
         )))
+    }
+
+    /// Ranges that hold an address of this machine would cut it off from whatever it has that address for.
+    async fn check_ranges(&self, (pods, services): (Ipv4Net, Ipv4Net)) -> Result<(), Refusal> {
+        let network = Network::new("probe").map_err(|e| Refusal::internal(&e))?;
+        let all = network.addresses().await.map_err(|e| Refusal::internal(&e))?;
+        for (option, range) in [("--cluster-cidr", pods), ("--service-cidr", services)] {
+            // What an earlier membership left behind is taken over.
+            let foreign = |own: &&HostAddress| !own.link.starts_with(OWNER);
+            let mut others = all.iter().filter(foreign);
+            if let Some(own) = others.find(|own| range.contains(&own.address.addr())) {
+                return Err(Refusal::bad_request(format!(
+                    "{option} {range} holds {}, an address of this machine; choose a range that no other network uses",
+                    own.address.addr()
+                )));
+            }
+        }
+        Ok(())
     }
 
     /// Removes what membership left on the disk; images stay.
@@ -361,8 +397,7 @@ impl Shared {
         if membership.role == Role::Worker {
             remove(&self.config.kubeconfig(), |p| fs::remove_file(p))?;
         }
-        *slot = Some(self.begin(membership, None).await?);
-        Ok(())
+        self.begin_again(slot, membership).await
     }
 
     /// The records, on a manager.
@@ -444,8 +479,8 @@ fn make_private_dir(dir: &PathBuf) -> Result<(), StartError> {
     fs::set_permissions(dir, fs::Permissions::from_mode(0o700)).map_err(failed)
 }
 
-fn lock(config: &Config) -> Result<File, StartError> {
-    let path = config.data_dir.join("lock");
+fn lock(dir: &std::path::Path) -> Result<File, StartError> {
+    let path = dir.join("lock");
     let file = File::create(&path).map_err(|source| StartError::File {
         action: "open",
         path: path.clone(),
@@ -453,7 +488,7 @@ fn lock(config: &Config) -> Result<File, StartError> {
     })?;
     match file.try_lock() {
         Ok(()) => Ok(file),
-        Err(fs::TryLockError::WouldBlock) => Err(StartError::InUse(config.data_dir.clone())),
+        Err(fs::TryLockError::WouldBlock) => Err(StartError::InUse(dir.to_owned())),
         Err(fs::TryLockError::Error(source)) => {
             Err(StartError::File { action: "lock", path, source })
         }

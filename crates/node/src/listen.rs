@@ -41,13 +41,13 @@ const HEAD_TIMEOUT: Duration = Duration::from_secs(20);
 #[derive(Debug, thiserror::Error)]
 #[error("listen on {address}: {}", advice(source))]
 pub(crate) struct ListenError {
-    address: SocketAddr,
-    source: io::Error,
+    pub(crate) address: SocketAddr,
+    pub(crate) source: io::Error,
 }
 
 fn advice(error: &io::Error) -> String {
     if error.kind() == io::ErrorKind::AddrInUse {
-        return "the port is taken by another program (`ss -ltnp` names it); stop that, or run this node where the port is free".to_owned();
+        return "the port is taken by another program (`ss -lntup` names it); stop that, or run this node where the port is free".to_owned();
     }
     error.to_string()
 }

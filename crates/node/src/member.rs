@@ -15,10 +15,10 @@ use std::time::Duration;
 
 use base64::Engine;
 use http::Method;
-use pontoon_agent::{Agent, AgentConfig, Assignments, Reports};
+use pontoon_agent::{Agent, AgentConfig, Assignments, Report, ReportError, Reports};
 
 use pontoon_container::{Runtime, RuntimeConfig};
-use pontoon_gossip::{Gossip, GossipConfig, Meta, Profile};
+use pontoon_gossip::{Gossip, GossipConfig, GossipError, Meta, Profile};
 use pontoon_image::{ImageStore, Reference};
 use pontoon_network::Network;
 use tokio::sync::{mpsc, watch};
@@ -31,6 +31,7 @@ use crate::config::{Config, GOSSIP_PORT};
 use crate::identity::Role;
 use crate::identity::certificate::{Credentials, Peer};
 use crate::images::{Images, Peers};
+use crate::listen::ListenError;
 use crate::membership::{ManagerAddress, Membership};
 use crate::rpc::client::ManagerClient;
 use crate::rpc::{Refusal, chain};
@@ -376,7 +377,12 @@ async fn start_gossip(
         meta,
         profile: Profile::Lan,
     };
-    Gossip::start(config, stop.clone()).await.map_err(|e| Refusal::conflict(chain(&e)))
+    Gossip::start(config, stop.clone()).await.map_err(|error| match error {
+        GossipError::Bind { address, source } => {
+            Refusal::conflict(ListenError { address, source }.to_string())
+        }
+        error => Refusal::conflict(chain(&error)),
+    })
 }
 
 /// All addresses of the same family.
@@ -427,6 +433,29 @@ fn start_agent(
     agent.service_cidr = membership.service_cidr;
     Agent::new(agent, runtime, images.store.clone(), Arc::new(images.clone()), network, reports)
         .map_err(|e| Refusal::internal(&e))
+}
+
+/// Removes what a member made on this machine, for one that cannot be started any more.
+///
+/// # Errors
+/// When something of it cannot be removed.
+pub(crate) async fn remove_all(
+    config: &Config,
+    membership: &Membership,
+    images: &Images,
+) -> Result<(), Refusal> {
+    let agent = start_agent(config, membership, images, Arc::new(Silent))?;
+    agent.remove_all().await.map_err(|e| Refusal::internal(&e))
+}
+
+/// Reports of an agent that has nobody to report to.
+struct Silent;
+
+#[async_trait::async_trait]
+impl Reports for Silent {
+    async fn report(&self, _: Vec<Report>) -> Result<(), ReportError> {
+        Ok(())
+    }
 }
 
 /// The refusal of an address that pods' wires cannot go over yet.

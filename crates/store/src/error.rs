@@ -23,8 +23,8 @@ pub enum OpenError {
     },
     /// A file holds something it was not given: the disk or someone else changed it.
     #[error(
-        "{} is damaged at byte {offset}: {reason}; if other managers are well, remove this member \
-         from the cluster, delete its data directory and join again", path.display()
+        "{} is damaged at byte {offset}: {reason}; if other managers are well, let this one leave \
+         and join again", path.display()
     )]
     Damaged {
         /// Which file.
@@ -35,8 +35,8 @@ pub enum OpenError {
         reason: &'static str,
     },
     /// The log begins after the state that could be restored ends.
-    #[error("the log in {} begins at entry {log_start}, but {reason}; if other managers are well, remove this \
-             member from the cluster, delete its data directory and join again", dir.display())]
+    #[error("the log in {} begins at entry {log_start}, but {reason}; if other managers are well, let this one leave and \
+             join again", dir.display())]
     Gap {
         /// The store's directory.
         dir: PathBuf,

@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 use crate::config::MANAGER_PORT;
 use crate::daemon::Shared;
 use crate::identity::Role;
+use crate::membership::Membership;
 use crate::rpc::{Refusal, read_json};
 
 /// Prefix length of every node's pod range.
@@ -58,6 +59,16 @@ fn range(option: &str, text: &str, longest: u8) -> Result<Ipv4Net, Refusal> {
         return Err(Refusal::bad_request(format!(
             "{option} {parsed} has host bits set; do you mean {}?",
             parsed.trunc()
+        )));
+    }
+    let first = parsed.network();
+    if first.is_loopback()
+        || first.is_multicast()
+        || first.is_link_local()
+        || first.octets()[0] == 0
+    {
+        return Err(Refusal::bad_request(format!(
+            "{option} {parsed}: these addresses have another use; take a private range, such as 10.244.0.0/16"
         )));
     }
     if parsed.prefix_len() > longest || parsed.prefix_len() < 8 {
@@ -148,13 +159,14 @@ pub(super) async fn status(shared: &Arc<Shared>) -> Result<Value, Refusal> {
         "version": env!("CARGO_PKG_VERSION"),
         "cluster": Value::Null,
     });
-    let Some(member) = shared.member().await else { return Ok(status) };
-    let membership = member.membership();
-    status["cluster"] = json!(membership.cluster);
-    status["role"] = json!(membership.role);
-    status["address"] = json!(membership.advertise);
-    let names: Vec<&str> = membership.managers.iter().map(|m| m.name.as_str()).collect();
-    status["managers"] = json!(names.join(" "));
+    let Some(member) = shared.member().await else {
+        if let Some(stranded) = shared.stranded() {
+            describe(&mut status, &stranded.membership);
+            status["problem"] = json!(stranded.problem);
+        }
+        return Ok(status);
+    };
+    describe(&mut status, &member.membership());
     if let Ok(manager) = member.manager() {
         let store = manager.store.status();
         let leader = store.leadership.leader.and_then(|id| {
@@ -173,6 +185,14 @@ pub(super) async fn status(shared: &Arc<Shared>) -> Result<Value, Refusal> {
         status["problem"] = json!(problem);
     }
     Ok(status)
+}
+
+fn describe(status: &mut Value, membership: &Membership) {
+    status["cluster"] = json!(membership.cluster);
+    status["role"] = json!(membership.role);
+    status["address"] = json!(membership.advertise);
+    let names: Vec<&str> = membership.managers.iter().map(|m| m.name.as_str()).collect();
+    status["managers"] = json!(names.join(" "));
 }
 
 pub(super) async fn kubeconfig(shared: &Arc<Shared>) -> Result<Value, Refusal> {
