@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use async_trait::async_trait;
 use pontoon_api_kube::{NodeProxy, NodeStream};
 use pontoon_store::{BoxedStream, Member, Transport};
+use rustix::net::sockopt::set_tcp_user_timeout;
 use tokio::sync::watch;
 
 use std::sync::Arc;
@@ -14,6 +15,10 @@ use crate::cluster::NodeRecord;
 use crate::config::NODE_PORT;
 use crate::identity::node_dns_name;
 use crate::tls::{ALPN_HTTP1, ALPN_STORE, Tls};
+
+/// What the other manager has not received in this time is dropped with the stream, sooner than the store
+/// gives up waiting for an answer (5 s): else the kernel would deliver it whenever a partition heals.
+const UNHEARD_MS: u32 = 4_000;
 
 /// Streams to other managers for the store.
 pub(crate) struct ToManagers {
@@ -24,6 +29,7 @@ pub(crate) struct ToManagers {
 impl Transport for ToManagers {
     async fn connect(&self, to: &Member) -> io::Result<BoxedStream> {
         let stream = self.tls.connect(to.address, &node_dns_name(&to.name), ALPN_STORE).await?;
+        set_tcp_user_timeout(stream.get_ref().0, UNHEARD_MS)?;
         Ok(Box::new(stream))
     }
 }

@@ -80,15 +80,22 @@ impl Core {
         self.stop.is_cancelled() || self.failure().is_some()
     }
 
-    /// Asks the leader, which is another member.
+    /// Asks the leader, which is another member, for as long as it leads.
     pub(crate) async fn ask_leader(
         &self,
         call: Call,
         timeout: Duration,
     ) -> Result<Answer, CallError> {
-        let leader = self.leader().leader.filter(|leader| *leader != self.me());
+        let mut leadership = self.leadership.subscribe();
+        let leader = leadership.borrow_and_update().leader.filter(|leader| *leader != self.me());
         let member = leader.and_then(|id| self.members().into_iter().find(|m| m.id == id));
         let Some(member) = member else { return Err(CallError::Refused(Refusal::NotLeader)) };
-        self.network.peer(&member).call(call, timeout).await
+        let peer = self.network.peer(&member);
+        tokio::select! {
+            answer = peer.call(call, timeout) => answer,
+            _ = leadership.wait_for(|now| now.leader != leader) => {
+                Err(CallError::Lost("it does not lead any more"))
+            }
+        }
     }
 }

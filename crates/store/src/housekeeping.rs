@@ -19,7 +19,8 @@ const TICK: Duration = Duration::from_millis(200);
 const SLOW: u64 = 5;
 /// Ticks between notes of what the newest revision is.
 const SAMPLE: u64 = 25;
-/// A leader without a quorum for this many times the election timeout no longer says it leads.
+/// A leader without a quorum for this many times the election timeout no longer says it leads, and a member
+/// that hears of no leader for as long says that there is none.
 const CUT_OFF: u32 = 3;
 /// Leases ended at a time.
 const LEASES: usize = 256;
@@ -38,11 +39,11 @@ pub(crate) async fn follow_leadership(core: Arc<Core>) {
             let is_me = metrics.state == ServerState::Leader && leader == Some(core.me());
             Leadership { leader, is_me, term: metrics.vote.leader_id.term }
         };
-        let now = if now.is_me && is_cut_off(&core) {
-            Leadership { leader: None, is_me: false, ..now }
-        } else {
-            now
+        let lost = match now.is_me {
+            true => is_cut_off(&core),
+            false => now.leader.is_some() && has_lost_its_leader(&core).await,
         };
+        let now = if lost { Leadership { leader: None, is_me: false, ..now } } else { now };
         let before = core.leader();
         if now.is_me && !before.is_me {
             // Nobody knows when a lease was last kept alive, so each lives its full time again.
@@ -55,7 +56,7 @@ pub(crate) async fn follow_leadership(core: Arc<Core>) {
         tokio::select! {
             () = core.stop.cancelled() => return,
             // Being cut off shows by nothing happening.
-            _ = ticks.tick(), if now.is_me || metrics_say_leader(&core) => {}
+            _ = ticks.tick() => {}
             changed = metrics.changed() => if changed.is_err() {
                 // The engine stopped: nobody leads here any more.
                 core.leadership.send_replace(Leadership::default());
@@ -65,8 +66,12 @@ pub(crate) async fn follow_leadership(core: Arc<Core>) {
     }
 }
 
-fn metrics_say_leader(core: &Core) -> bool {
-    core.engine.server_metrics().borrow_watched().state == ServerState::Leader
+/// True for a member that has not heard from its leader for long: what it would forward might be done when
+/// nobody waits for it any more.
+async fn has_lost_its_leader(core: &Core) -> bool {
+    let patience = core.config.tuning.election_max * CUT_OFF;
+    let heard = core.engine.with_raft_state(|state| state.vote_last_modified()).await;
+    heard.ok().flatten().is_some_and(|heard| heard.elapsed() > patience)
 }
 
 /// True for a leader that a quorum has not answered for long: another may lead by now.
