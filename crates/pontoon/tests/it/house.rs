@@ -150,6 +150,39 @@ fn the_tree_has_no_banned_package() {
     }
 }
 
+/// What may be executed: this file itself, and in a machine what it was made for.
+#[test]
+fn no_program_is_executed_but_this_one() {
+    let own = ["\"/proc/self/exe\"", "std::env::current_exe()?", "format!(\"/proc/self/fd/{}\""];
+    let of_machines = ["machine/src/init.rs", "machine/src/enter.rs"];
+    let mut faults = Vec::new();
+    let mut found = 0;
+    for entry in fs::read_dir(root().join("crates")).unwrap() {
+        let files = sources(&entry.unwrap().path().join("src"));
+        let tests = test_modules(&files);
+        let is_test = |file: &Path| {
+            file.components().any(|part| {
+                let part = Path::new(&part).file_stem().unwrap_or_default();
+                tests.contains(part.to_str().unwrap_or_default())
+            })
+        };
+        for file in files.iter().filter(|file| !is_test(file)) {
+            let text = fs::read_to_string(file).unwrap();
+            let code = text.split("#[cfg(test)]").next().unwrap();
+            for call in code.split("Command::new(").skip(1) {
+                found += 1;
+                let is_own = own.iter().any(|own| call.starts_with(own))
+                    || of_machines.iter().any(|end| file.ends_with(end));
+                if !is_own && !call.starts_with(")") {
+                    faults.push(format!("{}: {}", file.display(), call.lines().next().unwrap()));
+                }
+            }
+        }
+    }
+    assert!(found > 0);
+    assert!(faults.is_empty(), "\n{}", faults.join("\n"));
+}
+
 #[test]
 fn every_file_keeps_the_form() {
     let mut faults = Vec::new();

@@ -38,6 +38,17 @@ pub(crate) fn program() -> &'static Path {
 
 /// A world with these machines, or `None`, with a word why, where the tests may not make any.
 pub(crate) fn machines(names: &[&str]) -> Option<World> {
+    make(names, &mut |_| ())
+}
+
+/// Machines whose programs are started with this PATH.
+pub(crate) fn machines_with_path(names: &[&str], path: &str) -> Option<World> {
+    make(names, &mut |command| {
+        command.env("PATH", path);
+    })
+}
+
+fn make(names: &[&str], prepare: &mut dyn FnMut(&mut Command)) -> Option<World> {
     if !rustix::process::geteuid().is_root() {
         println!("skipped: local machines need root");
         return None;
@@ -45,9 +56,10 @@ pub(crate) fn machines(names: &[&str]) -> Option<World> {
     let turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
     let dir = tempfile::Builder::new().prefix("pontoon-it-").tempdir_in("/tmp").unwrap().keep();
     let world = World { dir, names: names.iter().map(|n| (*n).to_owned()).collect(), _turn: turn };
-    let mut words = vec!["machine", "create"];
-    words.extend(names);
-    world.host(&words).expect_ok();
+    let mut command = Command::new(program());
+    command.arg("--data-dir").arg(&world.dir).args(["machine", "create"]).args(names);
+    prepare(&mut command);
+    run(command).expect_ok();
     Some(world)
 }
 
@@ -147,7 +159,7 @@ impl World {
 
     pub(crate) fn wait_for_nodes(&self, at: &str, count: usize) {
         wait(&format!("{count} nodes are ready"), || {
-            let nodes = self.json(at, &["node", "ls"]);
+            let nodes = self.json_or_null(at, &["node", "ls"]);
             let ready =
                 nodes["nodes"].as_array()?.iter().filter(|n| n["status"] == "Ready").count();
             (ready == count).then_some(())
@@ -186,8 +198,7 @@ impl World {
         let times = times.to_string();
         let words = ["exec", asker, "--", "/pontoon", "hello", "get", url, "--times", &times];
         let done = self.on(at, &words);
-        let pod = |line: &str| Some(text(&serde_json::from_str::<Value>(line).ok()?["pod"]));
-        done.out.lines().filter_map(pod).collect()
+        done.out.lines().filter_map(answering_pod).collect()
     }
 }
 
@@ -244,6 +255,11 @@ impl From<Output> for Done {
 
 fn run(mut command: Command) -> Done {
     Done::from(command.output().unwrap())
+}
+
+/// The pod's name in a line that `pontoon hello get` printed.
+pub(crate) fn answering_pod(line: &str) -> Option<String> {
+    Some(text(&serde_json::from_str::<Value>(line).ok()?["pod"]))
 }
 
 /// Asks again until there is an answer.

@@ -7,9 +7,16 @@ use crate::world::{World, cluster, text, wait};
 
 const NAMES: [&str; 3] = ["a", "b", "c"];
 
-fn leader(world: &World, at: &str) -> Option<String> {
+/// Who leads, as a machine knows.
+pub(super) fn leader(world: &World, at: &str) -> Option<String> {
     let status = world.json_or_null(at, &["status"]);
     status["leader"].as_str().filter(|name| *name != "none").map(str::to_owned)
+}
+
+/// The two of the three machines that are not this one.
+pub(super) fn other_names(name: &str) -> [&'static str; 2] {
+    let others: Vec<&str> = NAMES.into_iter().filter(|other| *other != name).collect();
+    others.try_into().unwrap()
 }
 
 #[test]
@@ -17,7 +24,7 @@ fn a_lost_machine_is_not_missed_even_when_it_led() {
     let Some(world) = cluster(&NAMES) else { return };
     hello(&world);
     let lost = wait("a leader", || leader(&world, "a"));
-    let left: Vec<&str> = NAMES.into_iter().filter(|name| *name != lost).collect();
+    let left = other_names(&lost);
     world.kill(&lost);
     wait("writes go on", || {
         let done = world.on(left[0], &["run", "later", "--image", "pontoon.local/hello"]);

@@ -1,0 +1,135 @@
+//! One node is cut off from the others, a follower or the leader, wholly or in one direction, and comes back.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::Ipv4Addr;
+use std::time::Instant;
+
+use pontoon_network::Cuts;
+use serde_json::json;
+
+use super::failure::{leader, other_names};
+use super::traffic::hello;
+use crate::world::{World, cluster, text, wait};
+
+const NAMES: [&str; 3] = ["a", "b", "c"];
+
+#[test]
+fn a_follower_that_was_cut_off_is_right_again_after_the_healing() {
+    let Some(world) = cluster(&NAMES) else { return };
+    let led = wait("a leader", || leader(&world, "a"));
+    cut_and_heal(&world, other_names(&led)[0]);
+}
+
+#[test]
+fn a_leader_that_was_cut_off_is_right_again_after_the_healing() {
+    let Some(world) = cluster(&NAMES) else { return };
+    let led = wait("a leader", || leader(&world, "a"));
+    cut_and_heal(&world, &led);
+}
+
+fn cut_and_heal(world: &World, lost: &str) {
+    hello(world);
+    let observers = observe(world);
+    let left = other_names(lost);
+    world.host(&["machine", "disconnect", lost]).expect_ok();
+    let cut = Instant::now();
+    wait("the others write on", || world.write(left[0], "majority", 10).ok());
+    println!("{lost} cut off: writes of the others go on after {:?}", cut.elapsed());
+    wait("six pods run on the others", || {
+        let pods = world.ready_pods(left[0], "hello");
+        (pods.len() == 6 && pods.iter().all(|(_, node)| node != lost)).then_some(())
+    });
+    println!("{lost} cut off: its pods run elsewhere after {:?}", cut.elapsed());
+    wait("it knows that it is cut off", || {
+        (world.json_or_null(lost, &["status"])["leader"] == "none").then_some(())
+    });
+    let refused = world.write(lost, "minority", 10).unwrap_err();
+    assert!(refused.contains("no leader") && refused.contains("nothing was written"), "{refused}");
+    world.host(&["machine", "connect", lost]).expect_ok();
+    let healed = Instant::now();
+    everything_is_right(world, lost, &observers);
+    println!("{lost} is back: everything is right on all nodes after {:?}", healed.elapsed());
+    let written = world.written(lost).unwrap();
+    assert!(written.contains("majority") && !written.contains("minority"), "{written:?}");
+}
+
+/// Pods run where the cluster says, and from every machine the service's name answers with those alone.
+fn everything_is_right(world: &World, lost: &str, observers: &BTreeMap<String, String>) {
+    let at = other_names(lost)[0];
+    world.wait_for_nodes(at, 3);
+    wait("the surplus pods are gone", || {
+        (running_here(world, lost) == assigned(world, at, lost)?).then_some(())
+    });
+    let living: BTreeSet<String> =
+        world.ready_pods(at, "hello").into_iter().map(|(pod, _)| pod).collect();
+    assert_eq!(living.len(), 6);
+    for machine in NAMES {
+        wait(&format!("{machine} knows names and services"), || {
+            let answers = world.answers(at, &observers[machine], "http://hello/", 12);
+            (answers.into_iter().collect::<BTreeSet<_>>() == living).then_some(())
+        });
+    }
+    wait("the one that was cut off says the same", || {
+        let pods = world.ready_pods(lost, "hello");
+        (pods.into_iter().map(|(pod, _)| pod).collect::<BTreeSet<_>>() == living).then_some(())
+    });
+}
+
+/// How many pods the cluster has put on a machine.
+fn assigned(world: &World, at: &str, machine: &str) -> Option<usize> {
+    let pods = world.json_or_null(at, &["ps", "-A"]);
+    let pods = pods["items"].as_array()?.iter();
+    Some(pods.filter(|pod| pod["spec"]["nodeName"] == machine).count())
+}
+
+fn running_here(world: &World, machine: &str) -> usize {
+    world.inside(machine, &["pgrep", "-x", "-f", "/pontoon hello"]).out.lines().count()
+}
+
+/// A pod on each machine, from which names and services are asked; it stays when its node is lost.
+fn observe(world: &World) -> BTreeMap<String, String> {
+    let path = "/apis/apps/v1/namespaces/default/daemonsets";
+    let labels = json!({ "app": "observer" });
+    let container = json!({ "name": "observer", "image": "pontoon.local/hello" });
+    let template =
+        json!({ "metadata": { "labels": labels }, "spec": { "containers": [container] } });
+    let spec = json!({ "selector": { "matchLabels": labels }, "template": template });
+    let set = json!({ "apiVersion": "apps/v1", "kind": "DaemonSet", "metadata": { "name": "observer" }, "spec": spec });
+    let (code, answer) = world.ask("a", "POST", path, &set).unwrap();
+    assert_eq!(code, 201, "{answer}");
+    let pods = world.wait_for_pods("a", "observer", 3);
+    pods.into_iter().map(|(pod, node)| (node, pod)).collect()
+}
+
+#[test]
+fn a_node_that_hears_but_is_not_heard_does_no_harm() {
+    let Some(world) = cluster(&NAMES) else { return };
+    hello(&world);
+    let observers = observe(&world);
+    let led = wait("a leader", || leader(&world, "a"));
+    let mute = other_names(&led)[0];
+    let address = |name: &str| -> Ipv4Addr {
+        let machines = world.host(&["machine", "ls", "--output", "json"]).expect_ok().out;
+        let machines: serde_json::Value = serde_json::from_str(&machines).unwrap();
+        let mut machines = machines["machines"].as_array().unwrap().iter();
+        let found = machines.find(|m| m["name"] == name).unwrap();
+        text(&found["address"]).parse().unwrap()
+    };
+    let pairs = other_names(mute).map(|other| (address(mute), address(other)));
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let table = format!("pontoon-it-{}", std::process::id());
+    let cuts = Cuts::new(&table).unwrap();
+    runtime.block_on(cuts.set(BTreeSet::from(pairs))).unwrap();
+    wait("pods run where they are heard of", || {
+        let pods = world.ready_pods(&led, "hello");
+        (pods.len() == 6 && pods.iter().all(|(_, node)| node != mute)).then_some(())
+    });
+    let revision = |at: &str| world.json(at, &["status"])["revision"].as_u64();
+    let before = revision(&led);
+    world.on(&led, &["run", "more"]).expect_ok();
+    assert!(revision(&led) > before);
+    runtime.block_on(cuts.set(BTreeSet::new())).unwrap();
+    let healed = Instant::now();
+    everything_is_right(&world, mute, &observers);
+    println!("{mute} is heard again: everything is right after {:?}", healed.elapsed());
+}

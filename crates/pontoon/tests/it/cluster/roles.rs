@@ -1,0 +1,112 @@
+//! Roles that change and nodes that go and come back while pods run.
+
+use std::collections::BTreeMap;
+
+use crate::world::{World, machines, text, wait};
+
+#[test]
+fn pods_run_on_while_their_node_becomes_a_manager_and_a_worker_again() {
+    let Some(world) = machines(&["a", "b"]) else { return };
+    world.on("a", &["init"]).expect_ok();
+    world.join("b", "a", "worker").expect_ok();
+    world.wait_for_nodes("a", 2);
+    world.on("a", &["run", "hello", "--replicas", "4", "--port", "80:8080"]).expect_ok();
+    world.wait_for_pods("a", "hello", 4);
+    let before = started(&world);
+    assert_eq!(before.len(), 4);
+    world.on("a", &["node", "promote", "b"]).expect_ok();
+    wait("b is a manager", || {
+        (world.json_or_null("b", &["node", "ls"])["nodes"].as_array()?.len() == 2).then_some(())
+    });
+    wait("b has a vote", || (node(&world, "b")?["managerStatus"] == "Reachable").then_some(()));
+    world.wait_for_nodes("b", 2);
+    world.wait_for_pods("b", "hello", 4);
+    assert_eq!(started(&world), before, "promoting restarts nothing");
+    let acknowledged = world.write("b", "through-b", 10);
+    assert_eq!(acknowledged, Ok(()));
+    world.on("a", &["node", "demote", "b"]).expect_ok();
+    wait("b is a worker", || {
+        (world.json_or_null("b", &["status"])["role"] == "worker").then_some(())
+    });
+    world.wait_for_nodes("a", 2);
+    world.wait_for_pods("a", "hello", 4);
+    assert_eq!(started(&world), before, "demoting restarts nothing");
+    assert!(!world.data_dir("b").join("store").exists(), "a worker keeps no state of the cluster");
+    let only = world.on("a", &["node", "demote", "a"]).expect_error();
+    assert!(only.contains("only manager"), "{only}");
+    assert!(world.written("a").unwrap().contains("through-b"));
+}
+
+#[test]
+fn a_drained_node_is_empty_until_it_is_activated() {
+    let Some(world) = machines(&["a", "b"]) else { return };
+    world.on("a", &["init"]).expect_ok();
+    world.join("b", "a", "worker").expect_ok();
+    world.wait_for_nodes("a", 2);
+    world.on("a", &["run", "hello", "--replicas", "4"]).expect_ok();
+    world.wait_for_pods("a", "hello", 4);
+    world.on("a", &["node", "drain", "b"]).expect_ok();
+    wait("all pods run on a", || {
+        let pods = world.ready_pods("a", "hello");
+        (pods.len() == 4 && pods.iter().all(|(_, node)| node == "a")).then_some(())
+    });
+    assert_eq!(node(&world, "b").unwrap()["availability"], "Drain");
+    world.on("a", &["node", "activate", "b"]).expect_ok();
+    world.on("a", &["run", "more", "--replicas", "4"]).expect_ok();
+    wait("new pods run on b", || {
+        let pods = world.ready_pods("a", "more");
+        (pods.len() == 4 && pods.iter().any(|(_, node)| node == "b")).then_some(())
+    });
+}
+
+#[test]
+fn a_node_comes_back_under_its_name_after_leaving_and_after_being_removed() {
+    let Some(world) = machines(&["a", "b"]) else { return };
+    world.on("a", &["init"]).expect_ok();
+    for role in ["worker", "manager"] {
+        world.join("b", "a", role).expect_ok();
+        world.wait_for_nodes("a", 2);
+        world.on("b", &["leave"]).expect_ok();
+        assert_eq!(nodes(&world).len(), 1);
+    }
+    world.join("b", "a", "worker").expect_ok();
+    world.wait_for_nodes("a", 2);
+    let alive = world.on("a", &["node", "rm", "b"]).expect_error();
+    assert!(alive.contains("alive"), "{alive}");
+    world.kill("b");
+    wait("the dead node is removed", || world.on("a", &["node", "rm", "b"]).ok.then_some(()));
+    assert_eq!(nodes(&world).len(), 1);
+    world.start("b");
+    let taken = world.join("b", "a", "worker").expect_error();
+    assert!(taken.contains("pontoon leave"), "{taken}");
+    world.on("b", &["leave", "--force"]).expect_ok();
+    world.join("b", "a", "worker").expect_ok();
+    world.wait_for_nodes("a", 2);
+    world.on("a", &["run", "hello", "--replicas", "2"]).expect_ok();
+    let pods = world.wait_for_pods("a", "hello", 2);
+    assert!(pods.iter().any(|(_, node)| node == "b"), "{pods:?}");
+}
+
+fn nodes(world: &World) -> BTreeMap<String, serde_json::Value> {
+    let nodes = world.json_or_null("a", &["node", "ls"]);
+    let nodes = nodes["nodes"].as_array().cloned().unwrap_or_default();
+    nodes.into_iter().map(|node| (text(&node["name"]), node)).collect()
+}
+
+fn node(world: &World, name: &str) -> Option<serde_json::Value> {
+    nodes(world).remove(name)
+}
+
+/// Every pod of hello with the number of restarts and the start of its container.
+fn started(world: &World) -> BTreeMap<String, (u64, String)> {
+    let pods = world.json("a", &["ps"]);
+    let pods = pods["items"].as_array().unwrap().iter();
+    pods.filter(|pod| pod["metadata"]["labels"]["app"] == "hello")
+        .map(|pod| {
+            let status = &pod["status"]["containerStatuses"][0];
+            let restarts = status["restartCount"].as_u64().unwrap();
+            let at = text(&status["state"]["running"]["startedAt"]);
+            (text(&pod["metadata"]["name"]), (restarts, at))
+        })
+        .collect()
+}
