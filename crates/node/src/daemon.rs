@@ -301,7 +301,9 @@ impl Shared {
     ) -> Result<Member, Refusal> {
         let founding = founding.map(|cluster| Founding { cluster });
         let stop = self.stop.child_token();
-        Member::start(&self.config, &self.images, membership, founding, self.orders.clone(), stop)
+        let orders = self.orders.clone();
+        // Boxed: the compiler's queries follow futures within futures only so deep.
+        Box::pin(Member::start(&self.config, &self.images, membership, founding, orders, stop))
             .await
     }
 

@@ -40,17 +40,18 @@ fn a_damaged_manager_of_three_says_so_and_comes_back_from_the_others() {
         world.write("a", &format!("kept-{number}"), 1000).unwrap();
     }
     let kept = world.written("a").unwrap();
-    let vote = |world: &World| world.data_dir("c").join("store/vote");
-    let whole = |world: &World| log_file(world, "c");
-    let damages: [(&str, &dyn Fn(&World) -> PathBuf, usize); 2] =
-        [("log", &whole, half(&whole(&world))), ("vote", &vote, 30)];
-    for (what, path, offset) in damages {
+    for what in ["log", "vote"] {
         world.kill("c");
-        let path = path(&world);
-        flip(&path, offset);
-        if what == "vote" {
+        let (path, offsets) = if what == "log" {
+            let path = log_file(&world, "c");
+            let offset = half(&path);
+            (path, vec![offset])
+        } else {
             // It is kept twice.
-            flip(&path, 512 + offset);
+            (world.data_dir("c").join("store/vote"), vec![30, 512 + 30])
+        };
+        for offset in offsets {
+            flip(&path, offset);
         }
         world.start("c");
         let said = told(&world, "c");
@@ -68,6 +69,32 @@ fn a_damaged_manager_of_three_says_so_and_comes_back_from_the_others() {
         let found = wait("c answers", || world.written("c"));
         assert!(found.is_superset(&kept), "{found:?}");
         assert!(found.contains(&format!("without-c-after-{what}")));
+    }
+}
+
+#[test]
+fn a_manager_of_three_whose_log_lost_its_end_has_it_again_from_the_others() {
+    let Some(world) = cluster(&NAMES) else { return };
+    for number in 0..20 {
+        world.write("a", &format!("kept-{number}"), 1000).unwrap();
+    }
+    world.kill("c");
+    let log = log_file(&world, "c");
+    let bytes = fs::read(&log).unwrap();
+    fs::write(&log, &bytes[..bytes.len() / 2]).unwrap();
+    let revision = |at: &str| world.json_or_null(at, &["status"])["revision"].as_u64();
+    let newest = revision("a").unwrap();
+    world.start("c");
+    wait("c has all that the others have", || (revision("c")? >= newest).then_some(()));
+    world.wait_for_nodes("a", 3);
+    // With the two others away in turn, what c has counts.
+    for away in ["a", "b"] {
+        let kept = world.written("c").unwrap();
+        world.kill(away);
+        let found = wait("c and the other answer", || world.written("c"));
+        assert!(found.is_superset(&kept) && kept.len() >= 20, "{found:?}");
+        world.start(away);
+        world.wait_for_nodes("c", 3);
     }
 }
 
