@@ -81,12 +81,17 @@ impl Leader {
 
 /// Makes what every cluster has (its namespaces), again and again until it is there.
 async fn bootstrap(objects: Objects, term: CancellationToken) {
-    let mut pause = BOOTSTRAP_PAUSE;
-    while let Err(status) = objects.bootstrap().await {
-        tracing::warn!(error = status.message, "make what every cluster has");
-        tokio::select! {
-            () = tokio::time::sleep(pause) => pause = (pause * 2).min(BOOTSTRAP_PAUSE_MAX),
-            () = term.cancelled() => return,
+    let make = async {
+        let mut pause = BOOTSTRAP_PAUSE;
+        while let Err(status) = objects.bootstrap().await {
+            tracing::warn!(error = status.message, "make what every cluster has");
+            tokio::time::sleep(pause).await;
+            pause = (pause * 2).min(BOOTSTRAP_PAUSE_MAX);
         }
+    };
+    // A write waits for a leader for a long time; the end of a term does not wait for the write.
+    tokio::select! {
+        () = make => {}
+        () = term.cancelled() => {}
     }
 }

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use http::Method;
@@ -29,6 +30,9 @@ pub(crate) const ROLE_LABELS: [&str; 2] =
     [pontoon_model::names::LABEL_CONTROL_PLANE, "node-role.kubernetes.io/worker"];
 /// Below this name labels are the administrators' alone.
 const RESTRICTED: &str = "node-restriction.kubernetes.io";
+/// How long a manager's own reports wait for a leader before they are sent again: a manager that stops
+/// makes one last attempt, and must not be held up by it for as long as a write would wait.
+const TAKEN_WITHIN: Duration = Duration::from_secs(2);
 /// Reports in one request.
 const REPORTS_MAX: usize = 10_000;
 
@@ -122,7 +126,11 @@ pub struct InProcess {
 impl Reports for InProcess {
     async fn report(&self, reports: Vec<Report>) -> Result<(), ReportError> {
         let wire = reports.into_iter().map(WireReport::from).collect();
-        self.sink.take(&self.node, wire).await.map_err(|e| ReportError(e.message))
+        let taken = tokio::time::timeout(TAKEN_WITHIN, self.sink.take(&self.node, wire)).await;
+        match taken {
+            Ok(taken) => taken.map_err(|e| ReportError(e.message)),
+            Err(_) => Err(ReportError("no manager leads".to_owned())),
+        }
     }
 }
 
