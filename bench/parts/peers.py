@@ -6,6 +6,8 @@ import re
 import shutil
 import subprocess
 
+from table import short
+
 FIGURES = re.compile(r"^(.*?)\s+median ([\d.]+) (\S+)\s+\(min ([\d.]+), max ([\d.]+), n=(\d+)\)", re.M)
 
 
@@ -59,6 +61,6 @@ class Results:
         """(number, text) of the figures under a label, or None."""
         for key, (middle, unit, low, high, count) in self.by_label.items():
             if key.startswith(label):
-                return float(middle), f"{name} {float(middle):.4g} {unit} ({low}..{high}, n={count})"
+                return float(middle), f"{name} {short(float(middle))} {unit} ({short(float(low))}..{short(float(high))}, n={count})"
         print(f"   peer {name}: it printed nothing under {label!r}")
         return None

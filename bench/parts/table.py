@@ -3,11 +3,15 @@
 import statistics
 
 
+def short(number):
+    return f"{number:.0f}" if number >= 100 else f"{number:.3g}"
+
+
 def figures(values, unit, worst=False):
     """Median and range of samples, or median and worst."""
     middle = statistics.median(values)
-    rest = f"worst {max(values):.4g}" if worst else f"{min(values):.4g}..{max(values):.4g}"
-    return f"{middle:.4g} {unit} ({rest}, n={len(values)})"
+    rest = f"worst {short(max(values))}" if worst else f"{short(min(values))}..{short(max(values))}"
+    return f"{short(middle)} {unit} ({rest}, n={len(values)})"
 
 
 class Table:
