@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use openraft::async_runtime::watch::WatchReceiver;
 use rustix::fd::OwnedFd;
-use tokio::sync::{Mutex, watch};
+use tokio::sync::{Mutex, Semaphore, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -32,6 +32,10 @@ pub(crate) struct Core {
     pub(crate) leadership: watch::Sender<Leadership>,
     /// Held while this member, as the leader, changes members.
     pub(crate) changing: Mutex<()>,
+    /// Held while the copy is hashed, which takes a while.
+    pub(crate) hashing: Mutex<()>,
+    /// Snapshots that may still be opened to be read.
+    pub(crate) streams: Arc<Semaphore>,
     pub(crate) stop: CancellationToken,
     /// No vote is given before.
     pub(crate) votes_from: Instant,

@@ -284,6 +284,16 @@ pub enum MemberError {
         /// How long it was tried.
         waited_ms: u64,
     },
+    /// A learner lags, so it cannot become a voter yet.
+    #[error(
+        "member {id:x} is {entries} entries behind the leader; promote it when it has caught up"
+    )]
+    Behind {
+        /// Who.
+        id: MemberId,
+        /// How many entries it lacks.
+        entries: u64,
+    },
     /// Another change is being made.
     #[error("another change of members is being made; try again")]
     Busy,
@@ -299,6 +309,32 @@ pub enum MemberError {
     /// This member is in no cluster yet.
     #[error("this member is not part of a cluster yet")]
     NotInCluster,
+    /// The store was shut down, or stopped because its disk failed.
+    #[error("the store has stopped")]
+    Stopped,
+}
+
+/// Why there is no snapshot.
+#[derive(Debug, thiserror::Error)]
+pub enum SnapshotError {
+    /// This member is in no cluster yet.
+    #[error("this member is not part of a cluster yet, so there is nothing to take a snapshot of")]
+    NotInCluster,
+    /// As many snapshots as can be read at a time are being read.
+    #[error("{limit} snapshots are being read already; try again later")]
+    Busy {
+        /// How many.
+        limit: usize,
+    },
+    /// It could not be written in time: the disk is full, or very slow.
+    #[error("the snapshot was not written within {waited_ms} ms; is the disk of the store full?")]
+    Timeout {
+        /// How long it was waited for.
+        waited_ms: u64,
+    },
+    /// It was written, and cannot be read.
+    #[error(transparent)]
+    Unreadable(#[from] OpenError),
     /// The store was shut down, or stopped because its disk failed.
     #[error("the store has stopped")]
     Stopped,

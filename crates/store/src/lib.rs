@@ -6,6 +6,8 @@ mod command;
 mod config;
 mod core;
 mod error;
+mod handover;
+mod hash;
 mod housekeeping;
 mod hub;
 mod kv;
@@ -22,6 +24,7 @@ mod raft;
 mod range;
 mod retry;
 mod snapshot;
+mod snapshot_stream;
 mod store;
 mod transport;
 mod txn;
@@ -30,16 +33,22 @@ mod watch;
 #[cfg(test)]
 mod cluster_tests;
 #[cfg(test)]
+mod copies_tests;
+#[cfg(test)]
+mod members_tests;
+#[cfg(test)]
 mod testing;
 #[cfg(test)]
 mod watch_tests;
 
 pub use config::{ReadPolicy, StoreConfig, Tuning};
-pub use error::{MemberError, OpenError, ReadError, WatchError, WriteError};
+pub use error::{MemberError, OpenError, ReadError, SnapshotError, WatchError, WriteError};
+pub use hash::StateHash;
 pub use kv::{Event, EventKind, KeyValue, prefix_end};
 pub use lease::{Lease, LeaseStatus};
 pub use member::{Leadership, Member, MemberId, MemberStatus, Role};
 pub use range::{Range, RangeResponse, Read};
+pub use snapshot_stream::SnapshotStream;
 pub use store::{Store, StoreStatus};
 pub use transport::{BoxedStream, ByteStream, Transport};
 pub use txn::{Compare, CompareOp, DeleteRange, Op, OpResponse, Operand, Put, Txn, TxnResponse};

@@ -27,6 +27,18 @@ pub enum Role {
     Learner,
 }
 
+/// A change of members, as it is asked of the leader; each can be asked again without harm.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) enum MemberChange {
+    /// Learner first, voter when it has caught up.
+    Add(Member),
+    AddLearner(Member),
+    Promote(MemberId),
+    /// Another name or address for a number that is known.
+    Update(Member),
+    Remove(MemberId),
+}
+
 /// A member as this store knows it now.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct MemberStatus {

@@ -11,7 +11,7 @@ use tokio::time::Instant;
 
 use crate::core::Core;
 use crate::error::MemberError;
-use crate::member::{Member, MemberId, MemberStatus, Role};
+use crate::member::{Member, MemberChange, MemberId, MemberStatus, Role};
 use crate::raft::{Answer, Call, CallError, Refusal, Types};
 use crate::retry::Retry;
 
@@ -20,9 +20,6 @@ const CHANGE_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// A new member becomes a voter when it is behind by no more entries than this.
 const CAUGHT_UP: u64 = 64;
-
-/// How long a leader may take to hand over.
-const TRANSFER_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// A change that was not made: refused for good, or not by the leader.
 enum Failed {
@@ -84,17 +81,8 @@ impl Core {
         }
     }
 
-    /// Adds a member, through whoever leads.
-    pub(crate) async fn add_member(&self, member: Member) -> Result<(), MemberError> {
-        self.change(Call::AddMember(member)).await
-    }
-
-    /// Removes a member, through whoever leads.
-    pub(crate) async fn remove_member(&self, id: MemberId) -> Result<(), MemberError> {
-        self.change(Call::RemoveMember(id)).await
-    }
-
-    async fn change(&self, call: Call) -> Result<(), MemberError> {
+    /// Changes members, through whoever leads.
+    pub(crate) async fn change(&self, change: MemberChange) -> Result<(), MemberError> {
         if !self.in_cluster() {
             return Err(MemberError::NotInCluster);
         }
@@ -104,12 +92,12 @@ impl Core {
                 return Err(MemberError::Stopped);
             }
             let refusal = if self.leader().is_me {
-                match self.change_here(&call).await {
+                match self.change_here(&change).await {
                     Ok(result) => return result,
                     Err(refusal) => refusal,
                 }
             } else {
-                match self.forward_change(&call, retry.left()).await {
+                match self.forward_change(change.clone(), retry.left()).await {
                     Ok(result) => return result,
                     Err(refusal) => refusal,
                 }
@@ -123,18 +111,13 @@ impl Core {
 
     async fn forward_change(
         &self,
-        call: &Call,
+        change: MemberChange,
         timeout: Duration,
     ) -> Result<Result<(), MemberError>, Refusal> {
-        let call = match call {
-            Call::AddMember(member) => Call::AddMember(member.clone()),
-            Call::RemoveMember(id) => Call::RemoveMember(*id),
-            _ => return Err(Refusal::NotLeader),
-        };
-        match self.ask_leader(call, timeout).await {
+        match self.ask_leader(Call::Members(change), timeout).await {
             Ok(Answer::Members(result)) => Ok(result),
             Ok(_) | Err(CallError::Unreachable(_)) => Err(Refusal::NotLeader),
-            // Adding and removing can be repeated: what is done already is no error.
+            // Every change can be repeated: what is done already is no error.
             Err(CallError::Lost(_)) => Err(Refusal::Deposed),
             Err(CallError::Refused(refusal)) => Err(refusal),
         }
@@ -143,13 +126,15 @@ impl Core {
     /// Changes members as the leader.
     pub(crate) async fn change_here(
         &self,
-        call: &Call,
+        change: &MemberChange,
     ) -> Result<Result<(), MemberError>, Refusal> {
         let _one_at_a_time = self.changing.lock().await;
-        let changed = match call {
-            Call::AddMember(member) => self.add_here(member).await,
-            Call::RemoveMember(id) => self.remove_here(*id).await,
-            _ => return Err(Refusal::NotLeader),
+        let changed = match change {
+            MemberChange::Add(member) => self.add_here(member).await,
+            MemberChange::AddLearner(member) => self.add_learner_here(member).await,
+            MemberChange::Promote(id) => self.promote_here(*id).await,
+            MemberChange::Update(member) => self.update_here(member).await,
+            MemberChange::Remove(id) => self.remove_here(*id).await,
         };
         match changed {
             Ok(()) => Ok(Ok(())),
@@ -159,38 +144,89 @@ impl Core {
     }
 
     async fn add_here(&self, member: &Member) -> Result<(), Failed> {
-        let known = self.check_new(member)?;
+        self.add_learner_here(member).await?;
         if self.voters().contains(&member.id) {
             return Ok(());
         }
-        if !known {
-            self.engine.add_learner(member.id, member.clone(), false).await?;
-        }
         self.wait_until_caught_up(member.id).await?;
-        let voters = ChangeMembers::AddVoterIds(BTreeSet::from([member.id]));
+        self.make_voter(member.id).await
+    }
+
+    async fn add_learner_here(&self, member: &Member) -> Result<(), Failed> {
+        if !self.check_new(member)? {
+            self.engine.add_learner(member.id, member.clone(), false).await?;
+            tracing::info!(member = %member.name, address = %member.address, "a member was added");
+        }
+        Ok(())
+    }
+
+    /// Never waits: whoever promotes decides when to try again.
+    async fn promote_here(&self, id: MemberId) -> Result<(), Failed> {
+        let statuses = self.member_statuses();
+        let Some(status) = statuses.iter().find(|status| status.member.id == id) else {
+            return Err(MemberError::NotFound { id }.into());
+        };
+        if status.role == Role::Voter {
+            return Ok(());
+        }
+        let last = self.log.ends().1.map_or(0, |last| last.index);
+        let entries = last.saturating_sub(status.matched.unwrap_or(0));
+        if status.matched.is_none() || entries > CAUGHT_UP {
+            return Err(MemberError::Behind { id, entries }.into());
+        }
+        self.make_voter(id).await
+    }
+
+    async fn make_voter(&self, id: MemberId) -> Result<(), Failed> {
+        let voters = ChangeMembers::AddVoterIds(BTreeSet::from([id]));
         self.engine.change_membership(voters, true).await?;
-        tracing::info!(member = %member.name, address = %member.address, "a member was added");
+        tracing::info!(member = id, "a member became a voter");
+        Ok(())
+    }
+
+    async fn update_here(&self, member: &Member) -> Result<(), Failed> {
+        let id = member.id;
+        let before = self.members().into_iter().find(|other| other.id == id);
+        let before = before.ok_or(MemberError::NotFound { id })?;
+        if before == *member {
+            return Ok(());
+        }
+        self.check_free(member)?;
+        // The member is wanted for the quorum of this very change, so it is called at the new
+        // address from now on. Whoever else answers there is not it and says so (see `wire::Hello`).
+        self.network.moved(member);
+        let change = ChangeMembers::SetNodes(BTreeMap::from([(id, member.clone())]));
+        if let Err(error) = self.engine.change_membership(change, true).await {
+            self.network.moved(&before);
+            return Err(error.into());
+        }
+        tracing::info!(member = %member.name, address = %member.address, "a member was updated");
         Ok(())
     }
 
     /// True if the member is known; an error if its number, name or address is another's.
     fn check_new(&self, member: &Member) -> Result<bool, MemberError> {
-        let mut known = false;
-        for other in self.members() {
-            if other == *member {
-                known = true;
-            } else if other.id == member.id {
+        match self.members().iter().find(|other| other.id == member.id) {
+            Some(other) if other == member => Ok(true),
+            Some(_) => {
                 let what = format!("number {:x}", member.id);
-                return Err(MemberError::Taken { what, id: other.id });
-            } else if other.name == member.name {
-                let what = format!("name {}", member.name);
-                return Err(MemberError::Taken { what, id: other.id });
+                Err(MemberError::Taken { what, id: member.id })
+            }
+            None => self.check_free(member).map(|()| false),
+        }
+    }
+
+    /// Refuses a name or an address that another member has.
+    fn check_free(&self, member: &Member) -> Result<(), MemberError> {
+        let taken = |what, other: &Member| Err(MemberError::Taken { what, id: other.id });
+        for other in self.members().iter().filter(|other| other.id != member.id) {
+            if other.name == member.name {
+                return taken(format!("name {}", member.name), other);
             } else if other.address == member.address {
-                let what = format!("address {}", member.address);
-                return Err(MemberError::Taken { what, id: other.id });
+                return taken(format!("address {}", member.address), other);
             }
         }
-        Ok(known)
+        Ok(())
     }
 
     async fn wait_until_caught_up(&self, id: MemberId) -> Result<(), Failed> {
@@ -281,48 +317,6 @@ impl Core {
                 silent_ms: heard(id),
             })
             .collect()
-    }
-
-    /// Hands leadership to `to`, or to the voter that is most up to date; returns when another
-    /// member leads.
-    pub(crate) async fn transfer(&self, to: Option<MemberId>) -> Result<(), MemberError> {
-        if !self.leader().is_me {
-            return Ok(());
-        }
-        let target = match to {
-            Some(id) if self.voters().contains(&id) => id,
-            Some(id) => return Err(MemberError::NotFound { id }),
-            None => match self.heir() {
-                Some(id) => id,
-                None => return Err(MemberError::LastVoter { id: self.me() }),
-            },
-        };
-        if target == self.me() {
-            return Ok(());
-        }
-        let mut leadership = self.leadership.subscribe();
-        let sent = self.engine.trigger().transfer_leader(target).await;
-        sent.map_err(|_| MemberError::Stopped)?;
-        let began = Instant::now();
-        let handed = leadership.wait_for(|now| !now.is_me && now.leader.is_some());
-        match tokio::time::timeout(TRANSFER_TIMEOUT, handed).await {
-            Ok(Ok(_)) => Ok(()),
-            Ok(Err(_)) => Err(MemberError::Stopped),
-            Err(_) => {
-                let waited_ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
-                Err(MemberError::NoLeader { waited_ms })
-            }
-        }
-    }
-
-    /// The voter that would lead best.
-    fn heir(&self) -> Option<MemberId> {
-        self.member_statuses()
-            .into_iter()
-            .filter(|member| member.role == Role::Voter && member.member.id != self.me())
-            .filter(|member| member.silent_ms.is_some_and(|silent| silent < 1000))
-            .max_by_key(|member| member.matched)
-            .map(|member| member.member.id)
     }
 
     /// Ends a change that an earlier leader left half made.

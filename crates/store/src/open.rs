@@ -6,7 +6,7 @@ use std::sync::Arc;
 use openraft::{Config, RaftMetrics, SnapshotPolicy};
 use rustix::fd::OwnedFd;
 use rustix::fs::{FlockOperation, Mode, OFlags};
-use tokio::sync::{Mutex, watch};
+use tokio::sync::{Mutex, Semaphore, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -19,6 +19,7 @@ use crate::member::Leadership;
 use crate::propose::{self, Proposer};
 use crate::raft::{Engine, LogStore, Machine, Network, Types};
 use crate::snapshot::SnapshotFiles;
+use crate::snapshot_stream::STREAMS;
 use crate::transport::Transport;
 use crate::{housekeeping, log};
 
@@ -63,6 +64,8 @@ pub(crate) async fn open(
         reads,
         leadership: watch::Sender::new(Leadership::default()),
         changing: Mutex::new(()),
+        hashing: Mutex::new(()),
+        streams: Arc::new(Semaphore::new(STREAMS)),
         stop: CancellationToken::new(),
         config,
         _lock: lock,

@@ -12,7 +12,7 @@ mod wire;
 
 pub(crate) use lane::CallError;
 pub(crate) use log_store::LogStore;
-pub(crate) use machine::{Machine, Replica};
+pub(crate) use machine::{Machine, Replica, blocking};
 pub(crate) use network::Network;
 pub(crate) use server::{Calls, Server};
 pub(crate) use types::{Engine, Types};

@@ -13,7 +13,7 @@ mod tests;
 use serde::{Deserialize, Serialize};
 
 pub(crate) use files::{SnapshotFiles, SnapshotName};
-pub(crate) use reader::{read, read_meta};
+pub(crate) use reader::{open, read};
 pub(crate) use writer::write;
 
 use crate::mvcc::{DumpHead, HistoryImage, SlotImage};

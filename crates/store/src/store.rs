@@ -4,20 +4,21 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use openraft::RaftMetrics;
 use openraft::async_runtime::watch::WatchReceiver;
 use tokio::sync::watch;
 
 use crate::command::{Command, Reply};
 use crate::config::StoreConfig;
 use crate::core::Core;
-use crate::error::{MemberError, OpenError, ReadError, WatchError, WriteError};
+use crate::error::{MemberError, OpenError, ReadError, SnapshotError, WatchError, WriteError};
+use crate::hash::StateHash;
 use crate::lease::{Lease, LeaseStatus};
 use crate::log::Health;
-use crate::member::{Leadership, Member, MemberId, MemberStatus};
-use crate::raft::{Answer, Call, CallError, Calls, Refusal, Server, Types};
+use crate::member::{Leadership, Member, MemberChange, MemberId, MemberStatus};
+use crate::raft::{Answer, Call, CallError, Calls, Refusal, Server};
 use crate::range::{Range, RangeResponse, Read};
 use crate::retry::Retry;
+use crate::snapshot_stream::SnapshotStream;
 use crate::transport::{BoxedStream, Transport};
 use crate::txn::{DeleteRange, OpResponse, Put, Txn, TxnResponse};
 use crate::watch::{Watch, WatchRequest};
@@ -93,12 +94,29 @@ impl Store {
     /// Adds a member: as a learner, then, when it has caught up, as a voter. May be asked of any
     /// member, and again if it failed half way.
     pub async fn add_member(&self, member: Member) -> Result<(), MemberError> {
-        self.core.add_member(member).await
+        self.core.change(MemberChange::Add(member)).await
+    }
+
+    /// Adds a member as a learner: it receives the state and does not count. Nothing is done if it
+    /// is a member already.
+    pub async fn add_learner(&self, member: Member) -> Result<(), MemberError> {
+        self.core.change(MemberChange::AddLearner(member)).await
+    }
+
+    /// Makes a learner a voter; refused with [`MemberError::Behind`] while it lags. Nothing is done
+    /// if it is a voter already.
+    pub async fn promote_member(&self, id: MemberId) -> Result<(), MemberError> {
+        self.core.change(MemberChange::Promote(id)).await
+    }
+
+    /// Gives the member of a known number another name or address.
+    pub async fn update_member(&self, member: Member) -> Result<(), MemberError> {
+        self.core.change(MemberChange::Update(member)).await
     }
 
     /// Removes a member; refused if those that remain would be no quorum of those that answer.
     pub async fn remove_member(&self, id: MemberId) -> Result<(), MemberError> {
-        self.core.remove_member(id).await
+        self.core.change(MemberChange::Remove(id)).await
     }
 
     /// The members this store knows, by number.
@@ -220,19 +238,19 @@ impl Store {
         self.core.replica.state().leases()
     }
 
-    /// Writes a snapshot now; returns when it is on disk.
-    pub async fn snapshot(&self) -> Result<(), WriteError> {
-        let applied = *self.core.replica.applied().borrow();
-        if applied == 0 {
-            return Err(WriteError::NotInCluster);
-        }
-        let stopped = |_| WriteError::Stopped;
-        self.core.engine.trigger().snapshot().await.map_err(stopped)?;
-        let done = |metrics: &RaftMetrics<Types>| {
-            metrics.snapshot.as_ref().is_some_and(|id| id.index() + 1 >= applied)
-        };
-        let written = self.core.engine.wait(None).metrics(done, "a snapshot is written").await;
-        written.map(|_| ()).map_err(|_| WriteError::Stopped)
+    /// Has a snapshot on disk that holds all that is applied now; returns when it is there.
+    pub async fn snapshot(&self) -> Result<(), SnapshotError> {
+        self.core.snapshot().await
+    }
+
+    /// A consistent copy of the state as the bytes of a snapshot file; writes go on meanwhile.
+    pub async fn snapshot_stream(&self) -> Result<SnapshotStream, SnapshotError> {
+        self.core.snapshot_stream().await
+    }
+
+    /// A check sum of this member's copy as of `revision` (0 is the newest); see [`StateHash`].
+    pub async fn hash(&self, revision: u64) -> Result<StateHash, ReadError> {
+        self.core.hash(revision).await
     }
 
     /// How this store is doing.
@@ -330,11 +348,11 @@ impl Calls for Core {
             Call::Propose(proposals) => {
                 Ok(Answer::Proposed(self.propose_forwarded(proposals).await))
             }
-            Call::AddMember(_) | Call::RemoveMember(_) => {
+            Call::Members(change) => {
                 if !self.leader().is_me {
                     return Err(Refusal::NotLeader);
                 }
-                Ok(Answer::Members(self.change_here(&call).await?))
+                Ok(Answer::Members(self.change_here(&change).await?))
             }
             Call::KeepAlive(id) => {
                 // A leader that was replaced without noticing must not keep leases alive.

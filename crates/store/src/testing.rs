@@ -33,6 +33,8 @@ pub(crate) fn run(test: impl Future<Output = ()>) {
 pub(crate) struct Net {
     hosts: Mutex<HashMap<MemberId, (Store, Handle)>>,
     cut: Mutex<HashSet<MemberId>>,
+    /// Members that are not at the port of their number.
+    moved: Mutex<HashMap<MemberId, u16>>,
     links: Mutex<Vec<(MemberId, MemberId, CancellationToken)>>,
 }
 
@@ -45,12 +47,16 @@ struct Wire {
 impl Transport for Wire {
     async fn connect(&self, to: &Member) -> io::Result<BoxedStream> {
         let net = self.net.upgrade().ok_or(io::ErrorKind::ConnectionRefused)?;
-        net.connect(self.from, to.id)
+        net.connect(self.from, to.id, to.address.port())
     }
 }
 
 impl Net {
-    fn connect(&self, from: MemberId, to: MemberId) -> io::Result<BoxedStream> {
+    fn connect(&self, from: MemberId, to: MemberId, port: u16) -> io::Result<BoxedStream> {
+        let at = self.moved.lock().unwrap().get(&to).copied();
+        if port != at.unwrap_or_else(|| member(to).address.port()) {
+            return Err(io::ErrorKind::ConnectionRefused.into());
+        }
         let cut = self.cut.lock().unwrap();
         if cut.contains(&from) != cut.contains(&to) {
             return Err(io::ErrorKind::HostUnreachable.into());
@@ -81,6 +87,11 @@ impl Net {
             }
             keep
         });
+    }
+
+    /// From now on a member answers at another port only.
+    pub(crate) fn move_to(&self, id: MemberId, port: u16) {
+        self.moved.lock().unwrap().insert(id, port);
     }
 
     /// Joins everything again.

@@ -19,6 +19,14 @@ use crate::watch::Batch;
 pub(crate) struct Dump {
     pub(crate) head: DumpHead,
     history: Vec<Batch>,
+    walk: Walk,
+}
+
+/// A way through all keys in pieces, each as it was at one revision, while writes go on.
+#[derive(Debug)]
+pub(crate) struct Walk {
+    revision: u64,
+    compact_revision: u64,
     next: Option<Bytes>,
     finished: bool,
     instance: u64,
@@ -64,6 +72,16 @@ impl State {
                 sessions: self.sessions.clone(),
             },
             history: self.history.iter().cloned().collect(),
+            walk: self.walk(self.revision),
+        }
+    }
+
+    /// Begins a walk through the keys as they are at `revision`, each with its versions since the
+    /// last compaction. The caller pins the state meanwhile.
+    pub(crate) fn walk(&self, revision: u64) -> Walk {
+        Walk {
+            revision,
+            compact_revision: self.compact_revision,
             next: None,
             finished: false,
             instance: self.instance,
@@ -72,9 +90,26 @@ impl State {
 }
 
 impl Dump {
+    /// The keys as they are at the dump's revision.
+    pub(crate) fn keys(&mut self) -> &mut Walk {
+        &mut self.walk
+    }
+
+    /// True if `state` is the one that is dumped, and was not replaced.
+    pub(crate) fn is_of(&self, state: &State) -> bool {
+        self.walk.is_of(state)
+    }
+
+    /// The history since the last compaction, and how long it is, in pieces of `limit`.
+    pub(crate) fn history(&self, limit: usize) -> impl Iterator<Item = Vec<HistoryImage>> {
+        self.history.chunks(limit).map(|batches| batches.iter().map(HistoryImage::of).collect())
+    }
+}
+
+impl Walk {
     /// The next keys, up to `limit`; empty at the end. `state` may have moved on since; `None` if
     /// it is another state altogether.
-    pub(crate) fn next_keys(&mut self, state: &State, limit: usize) -> Option<Vec<SlotImage>> {
+    pub(crate) fn next(&mut self, state: &State, limit: usize) -> Option<Vec<SlotImage>> {
         if !self.is_of(state) {
             return None;
         }
@@ -98,18 +133,13 @@ impl Dump {
         self.finished = false;
     }
 
-    /// True if `state` is the one that is dumped, and was not replaced.
-    pub(crate) fn is_of(&self, state: &State) -> bool {
+    /// True if `state` is the one that is walked through, and was not replaced.
+    fn is_of(&self, state: &State) -> bool {
         state.instance == self.instance
     }
 
-    /// The history since the last compaction, and how long it is, in pieces of `limit`.
-    pub(crate) fn history(&self, limit: usize) -> impl Iterator<Item = Vec<HistoryImage>> {
-        self.history.chunks(limit).map(|batches| batches.iter().map(HistoryImage::of).collect())
-    }
-
     fn image(&self, key: &Bytes, slot: &Slot) -> Option<SlotImage> {
-        let (revision, compacted) = (self.head.revision, self.head.compact_revision);
+        let (revision, compacted) = (self.revision, self.compact_revision);
         let mut versions: Vec<&Version> =
             slot.versions().filter(|version| version.revision() <= revision).collect();
         let first = versions.iter().rposition(|version| version.revision() <= compacted);
@@ -120,6 +150,34 @@ impl Dump {
         }
         let versions = versions.into_iter().map(VersionImage::of).collect();
         Some(SlotImage { key: key.clone(), versions })
+    }
+}
+
+impl SlotImage {
+    /// Adds the key and its versions to a check sum, every length before what it counts.
+    pub(crate) fn hash_into(&self, hash: &mut crc32fast::Hasher) {
+        let mut bytes = |bytes: &[u8]| {
+            hash.update(&(bytes.len() as u64).to_le_bytes());
+            hash.update(bytes);
+        };
+        bytes(&self.key);
+        for version in &self.versions {
+            let mut numbers = [0; 32];
+            let parts = match version {
+                VersionImage::Gone(revision) => {
+                    bytes(&revision.to_le_bytes());
+                    continue;
+                }
+                VersionImage::Live { value, create_revision, mod_revision, version, lease } => {
+                    bytes(value);
+                    [*create_revision, *mod_revision, *version, lease.cast_unsigned()]
+                }
+            };
+            for (place, part) in numbers.chunks_exact_mut(8).zip(parts) {
+                place.copy_from_slice(&part.to_le_bytes());
+            }
+            bytes(&numbers);
+        }
     }
 }
 

@@ -231,7 +231,7 @@ fn rebuild(state: State, later: &[Action]) -> State {
     };
     let mut restore = Restore::new(dump.head.clone());
     for action in later {
-        let keys = dump.next_keys(&state.read().unwrap(), 2).expect("the same state");
+        let keys = dump.keys().next(&state.read().unwrap(), 2).expect("the same state");
         keys.into_iter().for_each(|key| restore.add_key(key));
         let mut state = state.write().unwrap();
         let command = command(action, state.revision());
@@ -240,7 +240,7 @@ fn rebuild(state: State, later: &[Action]) -> State {
         state.collect(usize::MAX);
     }
     loop {
-        let keys = dump.next_keys(&state.read().unwrap(), 2).expect("the same state");
+        let keys = dump.keys().next(&state.read().unwrap(), 2).expect("the same state");
         if keys.is_empty() {
             break;
         }

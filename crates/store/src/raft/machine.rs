@@ -52,6 +52,14 @@ impl Replica {
         self.state.write().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// The state, of which no old version is removed while the pin lives; see [`State::walk`].
+    pub(crate) fn pin(replica: &Arc<Replica>) -> (Pin, RwLockWriteGuard<'_, State>) {
+        let mut state = replica.state_mut();
+        state.pin();
+        let pin = Pin { replica: Arc::clone(replica), instance: state.instance() };
+        (pin, state)
+    }
+
     /// How many entries have been applied: the index of the next one.
     pub(crate) fn applied(&self) -> watch::Receiver<u64> {
         self.applied.subscribe()
@@ -191,14 +199,10 @@ impl RaftStateMachine<Types> for Machine {
     }
 
     async fn get_snapshot_builder(&mut self) -> Builder {
-        let mut state = self.replica.state_mut();
-        state.pin();
-        Builder {
-            pin: Pin { replica: Arc::clone(&self.replica), instance: state.instance() },
-            dump: Some(state.dump()),
-            meta: self.meta(),
-            snapshots: Arc::clone(&self.snapshots),
-        }
+        let (pin, state) = Replica::pin(&self.replica);
+        let dump = Some(state.dump());
+        drop(state);
+        Builder { pin, dump, meta: self.meta(), snapshots: Arc::clone(&self.snapshots) }
     }
 
     /// The snapshot is durable under its name before the state is replaced.
@@ -235,10 +239,10 @@ impl RaftStateMachine<Types> for Machine {
 
 /// Opens a snapshot to be sent; what it says of itself is read from the file, checked.
 fn open(path: &std::path::Path) -> io::Result<Option<Snapshot>> {
-    match snapshot::read_meta(path) {
-        Ok((meta, file)) => {
-            let meta = postcard::from_bytes(&meta).map_err(io::Error::other)?;
-            let file = Arc::new(file);
+    match snapshot::open(path) {
+        Ok(opened) => {
+            let meta = postcard::from_bytes(&opened.meta).map_err(io::Error::other)?;
+            let file = Arc::new(opened.file);
             Ok(Some(Snapshot { meta, snapshot: SnapshotData { file, received: None } }))
         }
         Err(error) => {
@@ -324,7 +328,7 @@ impl Builder {
 }
 
 /// Keeps old versions from being removed; lets them go when it is dropped, however that comes.
-struct Pin {
+pub(crate) struct Pin {
     replica: Arc<Replica>,
     instance: u64,
 }

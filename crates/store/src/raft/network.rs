@@ -76,6 +76,19 @@ impl Network {
     }
 }
 
+impl Network {
+    /// From now on the member is called at the address that `member` says.
+    pub(crate) fn moved(&self, member: &Member) {
+        self.peer(member);
+    }
+
+    /// The member of a link, as it is known now: its address can change while the link lives.
+    fn current(&self, link: &Arc<Peer>) -> Arc<Peer> {
+        let peers = self.peers.lock().unwrap_or_else(PoisonError::into_inner);
+        Arc::clone(peers.get(&link.member.id).unwrap_or(link))
+    }
+}
+
 impl Peer {
     /// Asks something of the member.
     pub(crate) async fn call(&self, call: Call, timeout: Duration) -> Result<Answer, CallError> {
@@ -91,13 +104,14 @@ impl RaftNetworkFactory<Types> for Network {
     type Network = Link;
 
     async fn new_client(&mut self, _target: MemberId, node: &Member) -> Link {
-        Link { peer: self.peer(node), append: Mutex::new(None), refused: 0 }
+        Link { network: self.clone(), peer: self.peer(node), append: Mutex::new(None), refused: 0 }
     }
 }
 
 /// One user's way to a member: the engine has one for entries, one for heartbeats, one for
 /// snapshots, so that none waits behind another.
 pub(crate) struct Link {
+    network: Network,
     peer: Arc<Peer>,
     /// An idle connection for entries. Behind a lock only because streams cannot be shared.
     append: Mutex<Option<Idle>>,
@@ -141,6 +155,7 @@ impl RaftNetworkV2<Types> for Link {
         S: Stream<Item = AppendEntriesRequest<Types>> + Send + Unpin + 'static,
     {
         Box::pin(async move {
+            self.peer = self.network.current(&self.peer);
             let slot = self.append.get_mut().unwrap_or_else(PoisonError::into_inner);
             let idle = match slot.take() {
                 Some(idle) => idle,
@@ -192,6 +207,7 @@ impl RaftNetworkV2<Types> for Link {
         cancel: impl Future<Output = ReplicationClosed> + Send + 'static,
         _option: RPCOption,
     ) -> Result<SnapshotResponse<Types>, StreamingError<Types>> {
+        self.peer = self.network.current(&self.peer);
         tokio::select! {
             closed = cancel => Err(closed.into()),
             sent = send_snapshot(&self.peer, vote, snapshot) => {

@@ -13,14 +13,14 @@ use super::types::{SnapshotMeta, Types, Vote};
 use crate::command::{Outcome, Proposal};
 use crate::error::{MemberError, WriteError};
 use crate::lease::LeaseStatus;
-use crate::member::{Member, MemberId};
+use crate::member::{Member, MemberChange, MemberId};
 use crate::transport::{BoxedStream, Transport};
 
 /// The largest frame that is read or written.
 pub(super) const MAX_FRAME: usize = 64 << 20;
 
 /// The version of this protocol.
-const VERSION: u8 = 1;
+const VERSION: u8 = 2;
 
 /// How long a connection may take to be made.
 pub(super) const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
@@ -71,8 +71,7 @@ pub(crate) enum Call {
     /// How far must a copy have been applied to be read now?
     ReadIndex,
     Propose(Vec<Proposal>),
-    AddMember(Member),
-    RemoveMember(MemberId),
+    Members(MemberChange),
     KeepAlive(i64),
     LeaseStatus(i64),
 }

@@ -8,12 +8,23 @@ use super::{Block, MAGIC, MAX_BLOCK};
 use crate::error::OpenError;
 use crate::mvcc::{DumpHead, Restore, State};
 
-/// Reads what the consensus engine said of the snapshot at `path`; the file can then be sent.
-pub(crate) fn read_meta(path: &Path) -> Result<(Vec<u8>, File), OpenError> {
+/// A snapshot to be sent somewhere: its head is checked, the rest by whoever receives it.
+pub(crate) struct Opened {
+    /// What the consensus engine said of it.
+    pub(crate) meta: Vec<u8>,
+    pub(crate) revision: u64,
+    pub(crate) file: File,
+    pub(crate) bytes: u64,
+}
+
+/// Opens the snapshot at `path`.
+pub(crate) fn open(path: &Path) -> Result<Opened, OpenError> {
     let mut blocks = Blocks::open(path)?;
-    let (meta, _) = blocks.head()?;
-    let file = File::open(path).map_err(|source| blocks.io(source))?;
-    Ok((meta, file))
+    let bytes = blocks.left;
+    let (meta, head) = blocks.head()?;
+    // The head may have been read from a file that has been replaced since: all is taken from one.
+    let file = blocks.input.into_inner();
+    Ok(Opened { meta, revision: head.revision, file, bytes })
 }
 
 /// Reads the snapshot at `path`: what the consensus engine said of it, and the state.

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::sync::RwLock;
 
-use super::{SnapshotFiles, SnapshotName, read, read_meta, write};
+use super::{SnapshotFiles, SnapshotName, open, read, write};
 use crate::command::Command;
 use crate::error::OpenError;
 use crate::lease::Lease;
@@ -56,7 +56,8 @@ fn what_was_written_is_read() {
     let (meta, after) = read(&path).expect("it is read");
     assert_eq!(meta, b"meta");
     same(&before, &after);
-    assert_eq!(read_meta(&path).unwrap().0, b"meta");
+    let opened = open(&path).unwrap();
+    assert_eq!((&opened.meta[..], opened.revision), (&b"meta"[..], before.revision()));
 }
 
 #[test]

@@ -20,7 +20,7 @@ pub(crate) fn write(
     dump: &mut Dump,
     state: &RwLock<State>,
 ) -> io::Result<u64> {
-    dump.rewind();
+    dump.keys().rewind();
     let file = OpenOptions::new().write(true).create(true).truncate(true).open(path)?;
     let mut out = Blocks { out: BufWriter::with_capacity(1 << 20, file), blocks: 0, bytes: 0 };
     out.raw(MAGIC)?;
@@ -28,7 +28,7 @@ pub(crate) fn write(
     loop {
         let keys = {
             let state = state.read().unwrap_or_else(PoisonError::into_inner);
-            dump.next_keys(&state, KEYS_PER_BLOCK)
+            dump.keys().next(&state, KEYS_PER_BLOCK)
         };
         let Some(keys) = keys else {
             return Err(io::Error::other("a snapshot from the leader replaced the state"));
