@@ -16,8 +16,8 @@ use crate::key::Key;
 use crate::plan::{Action, Plan, Propagation};
 use crate::service_backends::{self, Backend, BackendPort};
 
-const SERVICE_NAME: &str = "kubernetes.io/service-name";
-const MANAGED_BY: &str = "endpointslice.kubernetes.io/managed-by";
+pub(crate) const SERVICE_NAME: &str = "kubernetes.io/service-name";
+pub(crate) const MANAGED_BY: &str = "endpointslice.kubernetes.io/managed-by";
 const MANAGER: &str = "endpointslice-controller.k8s.io";
 const HEADLESS: &str = "service.kubernetes.io/headless";
 /// As many endpoints as a slice has, so that a change is a small write however large the service.
@@ -43,7 +43,7 @@ pub(crate) fn keys(change: &Change, cache: &Cache) -> Vec<Key> {
 pub(crate) fn reconcile(_now: Timestamp, key: &Key, cache: &Cache) -> Plan {
     let mut plan = Plan::none();
     let namespace = key.namespace.as_deref();
-    let mut existing = of_service(key, cache);
+    let mut existing = managed_by(MANAGER, key, cache);
     let service = cache.get::<Service>(namespace, &key.name);
     let service = service.filter(|s| s.metadata.deletion_timestamp.is_none());
     if let Some(service) = service.filter(|s| service_backends::selector(s).is_some()) {
@@ -59,13 +59,14 @@ pub(crate) fn reconcile(_now: Timestamp, key: &Key, cache: &Cache) -> Plan {
     plan
 }
 
-fn of_service(key: &Key, cache: &Cache) -> Vec<Arc<EndpointSlice>> {
+/// The slices of a service that this manager keeps.
+pub(crate) fn managed_by(manager: &str, key: &Key, cache: &Cache) -> Vec<Arc<EndpointSlice>> {
     let slices = cache.list::<EndpointSlice>(key.namespace.as_deref());
     let ours = |slice: &&Arc<EndpointSlice>| {
         let labels = slice.metadata.labels.as_ref();
         let has = |name, value: &str| labels.and_then(|l| l.get(name)).is_some_and(|v| v == value);
         has(SERVICE_NAME, &key.name)
-            && has(MANAGED_BY, MANAGER)
+            && has(MANAGED_BY, manager)
             && slice.metadata.deletion_timestamp.is_none()
     };
     slices.filter(ours).map(Arc::clone).collect()
@@ -202,7 +203,7 @@ fn port(port: &BackendPort) -> EndpointPort {
     }
 }
 
-fn delete(slice: &EndpointSlice) -> Action {
+pub(crate) fn delete(slice: &EndpointSlice) -> Action {
     let meta = &slice.metadata;
     let name = meta.name.as_deref().unwrap_or_default();
     Action::Delete {

@@ -9,6 +9,7 @@ mod claim;
 mod daemon_set;
 mod deployment;
 mod edit;
+mod endpoint_slice_mirroring;
 mod endpoint_slices;
 mod endpoints;
 mod entry;
@@ -82,6 +83,12 @@ pub const ALL: &[Controller] = &[
         watches: &[resource::SERVICES, resource::PODS, resource::NODES, resource::ENDPOINT_SLICES],
         keys: endpoint_slices::keys,
         reconcile: endpoint_slices::reconcile,
+    },
+    Controller {
+        name: "endpointslice-mirroring-controller",
+        watches: &[resource::SERVICES, resource::ENDPOINTS, resource::ENDPOINT_SLICES],
+        keys: endpoint_slice_mirroring::keys,
+        reconcile: endpoint_slice_mirroring::reconcile,
     },
     Controller {
         name: "namespace-controller",

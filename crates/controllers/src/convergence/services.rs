@@ -108,21 +108,63 @@ fn large_services_have_slices_that_change_one_at_a_time() {
     assert_eq!(ready(&world), ready_pods(&world));
 }
 
-#[test]
-fn endpoints_of_users_are_left_alone() {
-    let mut world = World::with_nodes(3, 1);
-    world.create(
-        resource::SERVICES,
-        Some("default"),
-        json!({
-            "metadata": {"name": "outside"},
-            "spec": {"clusterIP": "10.96.0.8", "ports": [{"port": 80}]},
-        }),
-    );
+/// A service without a selector, with Endpoints that a user wrote.
+fn outside(world: &mut World, addresses: &[&str]) -> Key {
+    let service = json!({
+        "metadata": {"name": "outside"},
+        "spec": {"clusterIP": "10.96.0.8", "ports": [{"port": 80}]},
+    });
+    world.create(resource::SERVICES, Some("default"), service);
+    let addresses: Vec<_> = addresses.iter().map(|ip| json!({"ip": ip})).collect();
     let mine = json!({"metadata": {"name": "outside"},
-                      "subsets": [{"addresses": [{"ip": "192.0.2.1"}], "ports": [{"port": 80}]}]});
+                      "subsets": [{"addresses": addresses, "ports": [{"port": 80}]}]});
     world.create(resource::ENDPOINTS, Some("default"), mine);
     world.settle(10);
-    let kept: Vec<Endpoints> = all(&world, resource::ENDPOINTS);
-    assert_eq!(kept[0].subsets.as_ref().unwrap()[0].addresses.as_ref().unwrap()[0].ip, "192.0.2.1");
+    Key::new(resource::ENDPOINTS, Some("default"), "outside")
+}
+
+fn mirrored(world: &World) -> Vec<(String, Vec<String>)> {
+    let slices: Vec<EndpointSlice> = all(world, resource::ENDPOINT_SLICES);
+    let addresses = |s: &EndpointSlice| {
+        s.endpoints.iter().flatten().flat_map(|e| e.addresses.clone()).collect()
+    };
+    let mut mirrored: Vec<_> =
+        slices.iter().map(|s| (s.address_type.clone(), addresses(s))).collect();
+    mirrored.sort();
+    mirrored
+}
+
+#[test]
+fn endpoints_of_users_are_left_alone_and_mirrored() {
+    for seed in 0..SEEDS {
+        let mut world = World::with_nodes(seed, 1);
+        let mine = outside(&mut world, &["192.0.2.1", "2001:db8::1", "192.0.2.2"]);
+        let kept: Vec<Endpoints> = all(&world, resource::ENDPOINTS);
+        let subset = &kept[0].subsets.as_ref().unwrap()[0];
+        assert_eq!(subset.addresses.as_ref().unwrap()[0].ip, "192.0.2.1");
+        let v4 = vec!["192.0.2.1".to_owned(), "192.0.2.2".to_owned()];
+        let v6 = ("IPv6".to_owned(), vec!["2001:db8::1".to_owned()]);
+        assert_eq!(mirrored(&world), [("IPv4".to_owned(), v4), v6]);
+        let slices: Vec<EndpointSlice> = all(&world, resource::ENDPOINT_SLICES);
+        assert_eq!(slices[0].ports.as_ref().unwrap()[0].port, Some(80));
+
+        let fewer =
+            json!({"subsets": [{"addresses": [{"ip": "192.0.2.2"}], "ports": [{"port": 80}]}]});
+        world.patch(&mine, fewer);
+        world.settle(10);
+        assert_eq!(mirrored(&world), [("IPv4".to_owned(), vec!["192.0.2.2".to_owned()])]);
+        world.delete(&mine, Propagation::Background);
+        world.settle(30);
+        assert_eq!(mirrored(&world), []);
+    }
+}
+
+#[test]
+fn endpoints_that_say_so_are_not_mirrored() {
+    let mut world = World::with_nodes(3, 1);
+    let mine = outside(&mut world, &["192.0.2.1"]);
+    let skip = json!({"metadata": {"labels": {"endpointslice.kubernetes.io/skip-mirror": "true"}}});
+    world.patch(&mine, skip);
+    world.settle(10);
+    assert_eq!(mirrored(&world), []);
 }
