@@ -257,9 +257,11 @@ impl ObjectWatch {
                 }
             }
             Given::Failed(error) => {
-                let WatchError::Lagged { .. } = error else {
+                let WatchError::Lagged { resume } = error else {
                     return Err(expired(self.seen, &error));
                 };
+                // What came before concerned other objects, or was told.
+                self.seen = self.seen.max(resume.saturating_sub(1));
                 self.begin_again()?;
             }
             Given::Stopped => return Err(Status::service_unavailable("the store has stopped")),

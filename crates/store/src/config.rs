@@ -55,14 +55,21 @@ pub struct Tuning {
     pub keep_entries: u64,
     /// A log segment is closed at this size.
     pub segment_bytes: u64,
+    /// Closed log segments that are used again once nobody wants what is in them; they take space.
+    pub spare_segments: usize,
     /// The largest encoded transaction that is accepted.
     pub max_txn_bytes: usize,
-    /// Automatic compaction keeps at least this many revisions of history.
+    /// Automatic compaction keeps at least this many revisions of history, and at most five times
+    /// as many.
     pub history_revisions: u64,
     /// Automatic compaction drops history older than this.
     pub history_age: Duration,
+    /// Automatic compaction drops history beyond this many bytes, however few revisions are left.
+    pub history_bytes: u64,
     /// Batches a watcher may be behind before it is ended with `Lagged`.
     pub watch_queue: usize,
+    /// Bytes a watcher may be behind, unless it is one batch alone, before it is ended with `Lagged`.
+    pub watch_queue_bytes: usize,
     /// How linearizable reads are proven.
     pub read_policy: ReadPolicy,
 }
@@ -78,10 +85,13 @@ impl Default for Tuning {
             snapshot_bytes: 64 << 20,
             keep_entries: 5_000,
             segment_bytes: 16 << 20,
+            spare_segments: 2,
             max_txn_bytes: 4 << 20,
             history_revisions: 10_000,
             history_age: Duration::from_secs(300),
+            history_bytes: 256 << 20,
             watch_queue: 4096,
+            watch_queue_bytes: 16 << 20,
             read_policy: ReadPolicy::Lease,
         }
     }

@@ -104,9 +104,9 @@ pub enum WriteError {
     #[error("the transaction was done, but its answer is too large to be forwarded")]
     AnswerTooLarge,
     /// Too many writes wait already.
-    #[error("{limit} writes are waiting already; try again later")]
+    #[error("more than {limit} writes, or very large ones, are waiting already; try again later")]
     Overloaded {
-        /// How many may wait.
+        /// How many may wait, if they are not large.
         limit: usize,
     },
     /// A key is empty.

@@ -153,11 +153,12 @@ impl History {
 
     /// Compacts what is old, and what is too much.
     async fn compact_if_due(&self, core: &Core) {
-        let (revision, compacted) = {
-            let state = core.replica.state();
-            (state.revision(), state.compact_revision())
-        };
         let tuning = &core.config.tuning;
+        let (revision, compacted, large) = {
+            let state = core.replica.state();
+            let large = state.history_within(tuning.history_bytes);
+            (state.revision(), state.compact_revision(), large)
+        };
         let keep = tuning.history_revisions;
         let old = self
             .samples
@@ -166,8 +167,8 @@ impl History {
             .last()
             .map_or(0, |(_, revision)| *revision);
         let much = revision.saturating_sub(keep.saturating_mul(HISTORY_FACTOR));
-        let target = old.max(much).min(revision.saturating_sub(keep));
-        if target <= compacted + keep / 10 {
+        let target = old.max(much).min(revision.saturating_sub(keep)).max(large);
+        if target <= compacted + keep / 10 && large <= compacted {
             return;
         }
         if let Err(error) = core.propose(Command::Compact(target)).await {

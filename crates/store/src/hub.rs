@@ -1,7 +1,7 @@
 //! From applied changes to watchers: who wants what, found by key and by prefix, not by asking all.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
@@ -73,13 +73,24 @@ struct Watcher {
     /// Changes before this revision are not for it.
     from: u64,
     queue: Sender<Batch>,
+    /// Bytes in the queue.
+    backlog: Arc<AtomicUsize>,
     fate: Arc<Fate>,
 }
 
 #[derive(Debug)]
 struct Group {
     target: Target,
+    /// Bytes that may be in a watcher's queue, unless it is one batch alone.
+    slack: usize,
     watchers: Vec<Watcher>,
+}
+
+/// How far a watcher may be behind.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Slack {
+    pub(crate) batches: usize,
+    pub(crate) bytes: usize,
 }
 
 /// All watchers of a store.
@@ -112,6 +123,8 @@ pub(crate) struct Subscription {
     /// Changes that were applied before it began; not filtered yet.
     pub(crate) replay: VecDeque<Batch>,
     pub(crate) queue: Receiver<Batch>,
+    /// Bytes in `queue`.
+    pub(crate) backlog: Arc<AtomicUsize>,
     pub(crate) fate: Arc<Fate>,
     /// Everything before this revision is done with.
     pub(crate) from: u64,
@@ -129,10 +142,13 @@ impl Hub {
     }
 
     /// Adds a watcher. `read` is called with the hub held still, so nothing is missed or doubled.
+    ///
+    /// What was applied before is a part of the slack: if there is more, the watcher gets so much
+    /// and is ended with `Lagged`, as one that is slow.
     pub(crate) fn subscribe<'s, S>(
         &self,
         request: WatchRequest,
-        capacity: usize,
+        slack: Slack,
         read: impl FnOnce() -> S,
     ) -> Result<Subscription, WatchError>
     where
@@ -140,7 +156,7 @@ impl Hub {
     {
         let mut inner = self.lock();
         let published = self.published();
-        let (from, replay) = {
+        let (from, replay, rest) = {
             let state = read();
             // What was applied before "now" is not wanted, even if it is not published yet.
             let from = match request.start_revision {
@@ -150,21 +166,32 @@ impl Hub {
             let history = state
                 .history_from(from)
                 .ok_or(WatchError::Compacted { compact_revision: state.compact_revision() })?;
-            let replay = history.take_while(|batch| batch.revision <= published);
-            (from, replay.filter(|batch| batch.revision >= from).cloned().collect())
+            let replay = history
+                .take_while(|batch| batch.revision <= published)
+                .filter(|batch| batch.revision >= from);
+            let (replay, rest) = take(replay, slack);
+            (from, replay, rest)
         };
         let target = Target { key: request.key, end: request.end, prev_kv: request.prev_kv };
-        let (sender, queue) = mpsc::channel(capacity.max(1));
+        let (sender, queue) = mpsc::channel(slack.batches.max(1));
         let fate = Arc::new(Fate::default());
+        let backlog = Arc::new(AtomicUsize::new(0));
         let watcher = inner.new_id();
-        let group = inner.group(&target);
-        if self.closed.load(Ordering::Acquire) {
-            drop(sender);
-        } else if let Some(group) = inner.groups.get_mut(&group) {
-            let fate = Arc::clone(&fate);
-            group.watchers.push(Watcher { id: watcher, from, queue: sender, fate });
+        let group = match rest {
+            Some(resume) => {
+                fate.set(WatchError::Lagged { resume });
+                None
+            }
+            None if self.closed.load(Ordering::Acquire) => None,
+            None => Some(inner.group(&target)),
+        };
+        if let Some(group) = group.and_then(|id| inner.groups.get_mut(&id)) {
+            group.slack = slack.bytes;
+            let (fate, backlog) = (Arc::clone(&fate), Arc::clone(&backlog));
+            group.watchers.push(Watcher { id: watcher, from, queue: sender, backlog, fate });
         }
-        Ok(Subscription { target, group, watcher, replay, queue, fate, from })
+        let group = group.unwrap_or(0);
+        Ok(Subscription { target, group, watcher, replay, queue, backlog, fate, from })
     }
 
     /// Removes a watcher.
@@ -231,7 +258,7 @@ impl Inner {
             return *id;
         }
         let id = self.new_id();
-        self.groups.insert(id, Group { target: target.clone(), watchers: Vec::new() });
+        self.groups.insert(id, Group { target: target.clone(), slack: 0, watchers: Vec::new() });
         self.by_target.insert(target.clone(), id);
         match &target.end {
             None => self.by_key.entry(target.key.clone()).or_default().push(id),
@@ -316,20 +343,39 @@ impl Inner {
 impl Group {
     fn publish(&mut self, batch: &Batch) {
         let Some(selected) = self.target.select(batch) else { return };
+        let (weight, slack) = (selected.weight(), self.slack);
         self.watchers.retain(|watcher| {
             if batch.revision < watcher.from {
                 return true;
             }
-            match watcher.queue.try_send(selected.clone()) {
-                Ok(()) => true,
-                Err(TrySendError::Closed(_)) => false,
-                Err(TrySendError::Full(_)) => {
-                    watcher.fate.set(WatchError::Lagged { resume: batch.revision });
-                    false
-                }
+            let before = watcher.backlog.fetch_add(weight, Ordering::Relaxed);
+            let fits = before == 0 || before + weight <= slack;
+            match fits.then(|| watcher.queue.try_send(selected.clone())) {
+                Some(Ok(())) => return true,
+                Some(Err(TrySendError::Closed(_))) => return false,
+                Some(Err(TrySendError::Full(_))) | None => {}
             }
+            watcher.fate.set(WatchError::Lagged { resume: batch.revision });
+            false
         });
     }
+}
+
+/// The first batches, as many as the slack allows but at least one, and the revision of the next.
+fn take<'b>(
+    batches: impl Iterator<Item = &'b Batch>,
+    slack: Slack,
+) -> (VecDeque<Batch>, Option<u64>) {
+    let mut taken = VecDeque::new();
+    let mut bytes = 0_usize;
+    for batch in batches {
+        bytes = bytes.saturating_add(batch.weight());
+        if !taken.is_empty() && (taken.len() >= slack.batches || bytes > slack.bytes) {
+            return (taken, Some(batch.revision));
+        }
+        taken.push_back(batch.clone());
+    }
+    (taken, None)
 }
 
 /// True for a range that is exactly the keys with a common prefix.

@@ -31,6 +31,8 @@ mod txn;
 mod watch;
 
 #[cfg(test)]
+mod bounds_tests;
+#[cfg(test)]
 mod cluster_tests;
 #[cfg(test)]
 mod copies_tests;

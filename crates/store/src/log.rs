@@ -7,6 +7,7 @@ mod disk;
 mod record;
 mod recover;
 mod segment;
+mod spare;
 mod view;
 mod writer;
 
@@ -27,6 +28,7 @@ pub(crate) use record::{Kind, Record};
 
 use crate::error::OpenError;
 use ballot::Ballot;
+use spare::Spares;
 use view::View;
 use writer::{Job, Writer};
 
@@ -46,6 +48,15 @@ pub(crate) enum Health {
     Full,
     /// Writing failed in a way that must not be tried again.
     Failed(String),
+}
+
+/// How the log is kept in files.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct LogTuning {
+    /// A file is closed at this size.
+    pub(crate) segment_bytes: u64,
+    /// Purged files kept to be used again.
+    pub(crate) spares: usize,
 }
 
 /// How big the log is.
@@ -74,6 +85,7 @@ pub(crate) struct Shared {
     view: Mutex<View>,
     health: watch::Sender<Health>,
     size: Mutex<LogSize>,
+    spares: Spares,
     #[cfg(test)]
     pub(crate) faults: disk::Faults,
 }
@@ -99,8 +111,10 @@ impl Log {
     pub(crate) fn open(
         dir: &Path,
         member: u64,
-        segment_bytes: u64,
+        tuning: LogTuning,
     ) -> Result<(Log, Found), OpenError> {
+        // Offsets within a file have 32 bits.
+        let segment_bytes = tuning.segment_bytes.clamp(4096, 1 << 30);
         let mut ballot = Ballot::open(dir, member)?;
         let log_dir = dir.join("log");
         let recovered = recover::recover(&log_dir, ballot.is_new())?;
@@ -123,6 +137,7 @@ impl Log {
             view: Mutex::new(recovered.view),
             health: watch::Sender::new(Health::Good),
             size: Mutex::new(LogSize { bytes, appended: 0 }),
+            spares: Spares::new(tuning.spares, segment_bytes),
             #[cfg(test)]
             faults: disk::Faults::default(),
         });

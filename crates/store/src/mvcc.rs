@@ -45,6 +45,8 @@ pub(crate) struct State {
     compact_revision: u64,
     /// The changes of every revision from `compact_revision` on, without a gap.
     history: VecDeque<Batch>,
+    /// About how many bytes `history` keeps.
+    history_bytes: u64,
     /// Versions that a later one replaced: at which revision, of which key; in order.
     superseded: VecDeque<(u64, Bytes)>,
     leases: BTreeMap<i64, LeaseState>,
@@ -84,6 +86,7 @@ impl Default for State {
             revision: 1,
             compact_revision: 0,
             history: VecDeque::new(),
+            history_bytes: 0,
             superseded: VecDeque::new(),
             leases: BTreeMap::new(),
             sessions: Sessions::default(),
@@ -128,6 +131,30 @@ impl State {
         let first = self.history.front().map_or(self.revision + 1, |batch| batch.revision);
         let skip = usize::try_from(revision.saturating_sub(first)).unwrap_or(usize::MAX);
         Some(self.history.range(skip.min(self.history.len())..))
+    }
+
+    /// The oldest revision from which on the history has at most `bytes` bytes; 0 if all of it has.
+    pub(crate) fn history_within(&self, bytes: u64) -> u64 {
+        let mut over = self.history_bytes.saturating_sub(bytes);
+        let mut batches = self.history.iter();
+        let mut first = 0;
+        while over > 0 {
+            let Some(batch) = batches.next() else { break };
+            over = over.saturating_sub(batch.weight() as u64);
+            first = batch.revision + 1;
+        }
+        first.min(self.revision)
+    }
+
+    /// About how many bytes of history there are.
+    #[cfg(test)]
+    pub(crate) fn history_bytes(&self) -> u64 {
+        self.history_bytes
+    }
+
+    fn remember(&mut self, batch: Batch) {
+        self.history_bytes += batch.weight() as u64;
+        self.history.push_back(batch);
     }
 
     /// Holds back the removal of old versions until [`State::unpin`].

@@ -14,7 +14,7 @@ use crate::config::{StoreConfig, Tuning};
 use crate::core::Core;
 use crate::error::OpenError;
 use crate::linearize::{self, Reads};
-use crate::log::Log;
+use crate::log::{Log, LogTuning};
 use crate::member::Leadership;
 use crate::propose::{self, Proposer};
 use crate::raft::{Engine, LogStore, Machine, Network, Types};
@@ -110,7 +110,8 @@ fn restore(config: &StoreConfig) -> Result<Restored, OpenError> {
     let lock = lock(dir)?;
     let snapshots = SnapshotFiles::open(dir.join("snapshots")).map_err(failed("read"))?;
     let snapshots = Arc::new(snapshots);
-    let (log, found) = Log::open(dir, config.member, config.tuning.segment_bytes)?;
+    let Tuning { segment_bytes, spare_segments: spares, .. } = config.tuning;
+    let (log, found) = Log::open(dir, config.member, LogTuning { segment_bytes, spares })?;
     let log_start = found.purged.map_or(0, |purged| purged.index + 1);
     let machine = Machine::restore(Arc::clone(&snapshots), log_start)?;
     Ok(Restored { lock, log: Arc::new(log), found, snapshots, machine })

@@ -2,7 +2,7 @@
 //! tried again under the same number.
 
 use std::collections::BTreeSet;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -25,6 +25,8 @@ const BATCH_BYTES: usize = 1 << 20;
 const IN_FLIGHT: usize = 4;
 /// Commands that may wait.
 const WAITING: usize = 16_384;
+/// Bytes of commands that may wait or be on their way.
+const WAITING_BYTES: usize = 128 << 20;
 /// How long the leader may take for forwarded commands before they are sent again.
 const FORWARD_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -46,6 +48,20 @@ pub(crate) struct Proposer {
     next: AtomicU64,
     /// Numbers of commands that someone still waits for.
     open: Mutex<BTreeSet<u64>>,
+    /// Bytes of all commands that wait or are on their way, forwarded ones too.
+    bytes: Arc<AtomicUsize>,
+}
+
+/// Room for the bytes of a command until it is dropped.
+struct Room {
+    all: Arc<AtomicUsize>,
+    bytes: usize,
+}
+
+impl Drop for Room {
+    fn drop(&mut self) {
+        self.all.fetch_sub(self.bytes, Ordering::Relaxed);
+    }
 }
 
 /// The other end of a [`Proposer`], for [`run`].
@@ -69,9 +85,22 @@ impl Proposer {
         let (queue, receiver) = mpsc::channel(WAITING);
         let client = rand::random();
         (
-            Proposer { queue, client, next: AtomicU64::new(1), open: Mutex::default() },
+            Proposer {
+                queue,
+                client,
+                next: AtomicU64::new(1),
+                open: Mutex::default(),
+                bytes: Arc::default(),
+            },
             Queue(receiver),
         )
+    }
+
+    fn room(&self, bytes: usize) -> Result<Room, WriteError> {
+        let before = self.bytes.fetch_add(bytes, Ordering::Relaxed);
+        let room = Room { all: Arc::clone(&self.bytes), bytes };
+        let fits = before + bytes <= WAITING_BYTES;
+        fits.then_some(room).ok_or(WriteError::Overloaded { limit: WAITING })
     }
 
     fn number(&self) -> Number<'_> {
@@ -116,6 +145,7 @@ impl Core {
         if !self.in_cluster() {
             return Err(WriteError::NotInCluster);
         }
+        let _room = self.proposer.room(bytes)?;
         let number = self.proposer.number();
         let timeout = self.config.tuning.request_timeout;
         let mut retry = Retry::new(timeout, self.leadership.subscribe());
@@ -182,13 +212,19 @@ impl Core {
         let mut attempts = Vec::with_capacity(proposals.len());
         for proposal in proposals {
             let bytes = weight(&proposal.command);
-            attempts.push(self.proposer.attempt(proposal, bytes, true).await);
+            attempts.push(match self.proposer.room(bytes) {
+                Ok(room) => {
+                    let attempt = self.proposer.attempt(proposal, bytes, true).await;
+                    attempt.map(|answer| (room, answer))
+                }
+                Err(error) => Err(error),
+            });
         }
         let mut answers = Vec::with_capacity(attempts.len());
         for attempt in attempts {
             answers.push(match attempt {
                 Err(error) => Ok(Err(error)),
-                Ok(answer) => match answer.await {
+                Ok((_room, answer)) => match answer.await {
                     Ok(Ok(outcome)) => Ok(Arc::unwrap_or_clone(outcome)),
                     Ok(Err(refusal)) => Err(refusal),
                     Err(_) => Err(Refusal::Deposed),

@@ -12,6 +12,7 @@ use crate::config::StoreConfig;
 use crate::core::Core;
 use crate::error::{MemberError, OpenError, ReadError, SnapshotError, WatchError, WriteError};
 use crate::hash::StateHash;
+use crate::hub::Slack;
 use crate::lease::{Lease, LeaseStatus};
 use crate::log::Health;
 use crate::member::{Leadership, Member, MemberChange, MemberId, MemberStatus};
@@ -180,8 +181,9 @@ impl Store {
     /// Follows changes as this member applies them.
     pub fn watch(&self, request: WatchRequest) -> Result<Watch, WatchError> {
         let replica = &self.core.replica;
-        let capacity = self.core.config.tuning.watch_queue;
-        let subscription = replica.hub.subscribe(request, capacity, || replica.state())?;
+        let tuning = &self.core.config.tuning;
+        let slack = Slack { batches: tuning.watch_queue, bytes: tuning.watch_queue_bytes };
+        let subscription = replica.hub.subscribe(request, slack, || replica.state())?;
         Ok(Watch::new(subscription, Arc::clone(&replica.hub)))
     }
 

@@ -1,12 +1,13 @@
 //! Following changes: what to watch, and the end at which its events arrive.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
 
 use crate::error::WatchError;
 use crate::hub::{Hub, Subscription};
-use crate::kv::{Event, prefix_end};
+use crate::kv::{Event, KeyValue, prefix_end};
 
 /// Which changes to follow.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -59,6 +60,18 @@ pub struct Batch {
     pub events: Arc<[Event]>,
 }
 
+impl Batch {
+    /// About how many bytes it keeps in memory.
+    pub(crate) fn weight(&self) -> usize {
+        let kv = |kv: &KeyValue| kv.key.len() + kv.value.len() + EVENT;
+        let event = |event: &Event| kv(&event.kv) + event.prev.as_deref().map_or(0, kv);
+        self.events.iter().map(event).sum()
+    }
+}
+
+/// Bytes of an event besides key and value.
+const EVENT: usize = 128;
+
 /// The receiving end of a watch. Dropping it ends the watch.
 pub struct Watch {
     subscription: Subscription,
@@ -88,6 +101,7 @@ impl Watch {
         }
         match self.subscription.queue.recv().await {
             Some(batch) => {
+                self.subscription.backlog.fetch_sub(batch.weight(), Ordering::Relaxed);
                 self.delivered = batch.revision;
                 Some(Ok(batch))
             }

@@ -12,6 +12,7 @@ use super::Position;
 use super::disk::sync_dir;
 use super::record::{HEADER, Header, Kind};
 use super::segment::{FILE_HEADER, Segment, seq_of};
+use super::spare::SUFFIX;
 use super::view::{Place, View};
 use crate::error::OpenError;
 
@@ -36,7 +37,8 @@ pub(super) fn recover(dir: &Path, new: bool) -> Result<Recovered, OpenError> {
             let reason = "the files of the log are missing";
             return Err(OpenError::Damaged { path: dir.to_owned(), offset: 0, reason });
         }
-        let first = Segment::create(dir, 1, None, false).map_err(failed("make a file in"))?;
+        let first =
+            Segment::create(dir, (1, None, false), None).map_err(failed("make a file in"))?;
         let view = View::after(None);
         return Ok(Recovered { view, segments: vec![first], committed: None });
     }
@@ -51,7 +53,7 @@ pub(super) fn recover(dir: &Path, new: bool) -> Result<Recovered, OpenError> {
     Ok(Recovered { view, segments, committed })
 }
 
-/// The files of the log by number; removes files that were being made.
+/// The files of the log by number; removes those that were being made.
 fn list(dir: &Path) -> io::Result<Vec<(u64, PathBuf)>> {
     let mut files = Vec::new();
     for entry in std::fs::read_dir(dir)? {
@@ -59,7 +61,7 @@ fn list(dir: &Path) -> io::Result<Vec<(u64, PathBuf)>> {
         let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
         if let Some(seq) = seq_of(name) {
             files.push((seq, path));
-        } else if name.ends_with(".new") {
+        } else if name.ends_with(".new") || name.ends_with(SUFFIX) {
             std::fs::remove_file(&path)?;
         }
     }
@@ -90,12 +92,14 @@ impl Reading<'_> {
             .ok_or_else(|| damaged(0, "the file's header does not match its check sum"))?;
         let mut segment = segment.map_err(failed("open"))?;
         self.join(&segment, &damaged)?;
-        let end = self.read_records(&mut segment, &bytes, last, &damaged)?;
+        // A file that was used before is longer than what was written to it: zeros follow.
+        let written = bytes.iter().rposition(|byte| *byte != 0).map_or(0, |at| at + 1);
+        let end = self.read_records(&mut segment, (&bytes, written), last, &damaged)?;
         segment.len = end as u64;
         segment.last = self.view.last();
-        if end < bytes.len() {
+        if end < written {
             tracing::warn!(
-                file = %path.display(), from = end, to = bytes.len(),
+                file = %path.display(), from = end, to = written,
                 "cut off the end of the log: a crash left it half written, it was never acknowledged"
             );
             cut(&segment.file, end as u64).map_err(failed("cut"))?;
@@ -136,17 +140,19 @@ impl Reading<'_> {
         Ok(())
     }
 
-    /// Reads the records of a file; answers with the offset at which the good ones end.
+    /// Reads the records of a file, of which the bytes from `written` on are zeros; answers with the
+    /// offset at which the good ones end.
     fn read_records(
         &mut self,
         segment: &mut Segment,
-        bytes: &[u8],
+        (bytes, written): (&[u8], usize),
         last: bool,
         damaged: &dyn Fn(usize, &'static str) -> OpenError,
     ) -> Result<usize, OpenError> {
         let mut at = FILE_HEADER;
-        while at < bytes.len() {
-            let header = match check(bytes, at, segment.seq) {
+        // No record is zeros: the check sum of its header is none.
+        while at < written {
+            let header = match check((bytes, written), at, segment.seq) {
                 Ok(header) => header,
                 Err(Bad::Torn) if last => return Ok(at),
                 Err(Bad::Torn) => return Err(damaged(at, "the file ends within a record")),
@@ -175,13 +181,13 @@ enum Bad {
 }
 
 /// Checks the record at `at`.
-fn check(bytes: &[u8], at: usize, seq: u64) -> Result<Header, Bad> {
+fn check((bytes, written): (&[u8], usize), at: usize, seq: u64) -> Result<Header, Bad> {
     if bytes.len() - at < HEADER {
         return Err(Bad::Torn);
     }
     let Some(header) = Header::decode(&bytes[at..], seq) else {
         let reason = "the header of a record does not match its check sum";
-        return Err(judge(bytes, at, at + HEADER, seq, reason));
+        return Err(judge((bytes, written), at, at + HEADER, seq, reason));
     };
     // The length is checked with the header, so the file really is too short.
     let end = at + header.size();
@@ -190,15 +196,22 @@ fn check(bytes: &[u8], at: usize, seq: u64) -> Result<Header, Bad> {
     }
     if crc32fast::hash(&bytes[at + HEADER..end]) != header.crc {
         let reason = "a record does not match its check sum";
-        return Err(judge(bytes, at, end, seq, reason));
+        return Err(judge((bytes, written), at, end, seq, reason));
     }
     Ok(header)
 }
 
 /// Decides what a bad record from `at` to `end` is. It is torn if no later group was written and
 /// some sector of it holds only zeros, as one that never reached the disk does.
-fn judge(bytes: &[u8], at: usize, end: usize, seq: u64, reason: &'static str) -> Bad {
-    let later = (at + 1..bytes.len().saturating_sub(HEADER - 1)).any(|offset| {
+fn judge(
+    (bytes, written): (&[u8], usize),
+    at: usize,
+    end: usize,
+    seq: u64,
+    reason: &'static str,
+) -> Bad {
+    let last = written.min(bytes.len().saturating_sub(HEADER - 1));
+    let later = (at + 1..last).any(|offset| {
         Header::decode(&bytes[offset..], seq).is_some_and(|header| header.group as usize > at)
     });
     if later {

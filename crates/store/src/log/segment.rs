@@ -9,6 +9,7 @@ use std::sync::Arc;
 use super::Position;
 use super::disk::sync_dir;
 use super::record::{u32_at, u64_at};
+use super::spare::Spare;
 
 /// Bytes of a file's header.
 pub(super) const FILE_HEADER: usize = 48;
@@ -35,14 +36,22 @@ pub(super) struct Segment {
 }
 
 impl Segment {
-    /// Makes a file with nothing but a header; durable when it returns.
+    /// Makes a file with nothing but a header, of a spare one if there is one; durable when it
+    /// returns.
     pub(super) fn create(
         dir: &Path,
-        seq: u64,
-        prev: Option<Position>,
-        reset: bool,
+        (seq, prev, reset): (u64, Option<Position>, bool),
+        spare: Option<Spare>,
     ) -> io::Result<Segment> {
         let path = path(dir, seq);
+        let len = FILE_HEADER as u64;
+        if let Some(Spare { path: old, file }) = spare {
+            file.write_all_at(&encode(seq, prev, reset), 0)?;
+            file.sync_data()?;
+            std::fs::rename(&old, &path)?;
+            sync_dir(dir)?;
+            return Ok(Segment { seq, path, file: Arc::new(file), prev, reset, len, last: prev });
+        }
         let unfinished = path.with_extension("new");
         let file = OpenOptions::new()
             .read(true)
@@ -54,7 +63,6 @@ impl Segment {
         file.sync_all()?;
         std::fs::rename(&unfinished, &path)?;
         sync_dir(dir)?;
-        let len = FILE_HEADER as u64;
         Ok(Segment { seq, path, file: Arc::new(file), prev, reset, len, last: prev })
     }
 

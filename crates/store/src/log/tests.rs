@@ -6,8 +6,10 @@ use std::sync::mpsc;
 use bytes::Bytes;
 use tempfile::TempDir;
 
-use super::{Found, Health, Kind, Log, Position, Record};
+use super::{Found, Health, Kind, Log, LogTuning, Position, Record};
 use crate::error::OpenError;
+
+mod recycled;
 
 const MEMBER: u64 = 7;
 
@@ -16,8 +18,12 @@ fn record(index: u64, term: u64, len: usize) -> Record {
     Record { index, term, kind: Kind::Commands, payload: Bytes::from(payload) }
 }
 
+fn files_of(segment_bytes: u64) -> LogTuning {
+    LogTuning { segment_bytes, spares: 2 }
+}
+
 fn open(dir: &Path) -> (Log, Found) {
-    Log::open(dir, MEMBER, 1 << 20).expect("the log opens")
+    Log::open(dir, MEMBER, files_of(1 << 20)).expect("the log opens")
 }
 
 /// Appends as one group and waits until it is durable.
@@ -49,6 +55,7 @@ fn copy(from: &Path) -> TempDir {
 fn files(dir: &Path) -> Vec<PathBuf> {
     let entries = std::fs::read_dir(dir.join("log")).unwrap();
     let mut files: Vec<PathBuf> = entries.map(|entry| entry.unwrap().path()).collect();
+    files.retain(|path| path.extension().is_some_and(|extension| extension == "log"));
     files.sort();
     files
 }
@@ -111,7 +118,7 @@ fn a_flipped_bit_anywhere_is_refused_by_file_and_offset() {
             let mut bytes = good.clone();
             bytes[at] ^= 1 << (at % 8);
             std::fs::write(&target, bytes).unwrap();
-            match Log::open(damaged.path(), MEMBER, 1 << 20) {
+            match Log::open(damaged.path(), MEMBER, files_of(1 << 20)) {
                 Err(OpenError::Damaged { path, offset, .. }) => {
                     assert_eq!(path, target);
                     assert!(offset <= at as u64, "byte {at} of {name}: found at {offset}");
@@ -152,7 +159,10 @@ fn zeros_before_a_later_group_are_damage_not_a_crash() {
     let mut bytes = std::fs::read(&file).unwrap();
     bytes[512..1024].fill(0);
     std::fs::write(&file, &bytes).unwrap();
-    assert!(matches!(Log::open(dir.path(), MEMBER, 1 << 20), Err(OpenError::Damaged { .. })));
+    assert!(matches!(
+        Log::open(dir.path(), MEMBER, files_of(1 << 20)),
+        Err(OpenError::Damaged { .. })
+    ));
 }
 
 #[test]
@@ -180,7 +190,7 @@ fn a_full_disk_holds_writes_back_and_loses_nothing() {
 #[test]
 fn truncation_removes_the_end_across_files() {
     let dir = tempfile::tempdir().unwrap();
-    let (log, _) = Log::open(dir.path(), MEMBER, 4096).unwrap();
+    let (log, _) = Log::open(dir.path(), MEMBER, files_of(4096)).unwrap();
     for index in 0..20 {
         append(&log, vec![record(index, 1, 1000)]);
     }
@@ -191,8 +201,8 @@ fn truncation_removes_the_end_across_files() {
         (0..6).map(|index| record(index, 1, 1000)).chain([record(6, 2, 30)]).collect();
     assert_eq!(all(&log), expected);
     drop(log);
-    assert_eq!(all(&Log::open(dir.path(), MEMBER, 4096).unwrap().0), expected);
-    let (log, _) = Log::open(dir.path(), MEMBER, 4096).unwrap();
+    assert_eq!(all(&Log::open(dir.path(), MEMBER, files_of(4096)).unwrap().0), expected);
+    let (log, _) = Log::open(dir.path(), MEMBER, files_of(4096)).unwrap();
     wait(log.truncate(0));
     assert_eq!(log.ends(), (None, None));
     append(&log, vec![record(0, 3, 1)]);
@@ -203,7 +213,7 @@ fn truncation_removes_the_end_across_files() {
 #[test]
 fn purging_removes_whole_files_but_not_what_is_kept() {
     let dir = tempfile::tempdir().unwrap();
-    let (log, _) = Log::open(dir.path(), MEMBER, 4096).unwrap();
+    let (log, _) = Log::open(dir.path(), MEMBER, files_of(4096)).unwrap();
     for index in 0..20 {
         append(&log, vec![record(index, 1, 1000)]);
     }
@@ -213,7 +223,7 @@ fn purging_removes_whole_files_but_not_what_is_kept() {
     let after = files(dir.path()).len();
     assert!(after < before);
     drop(log);
-    let (log, found) = Log::open(dir.path(), MEMBER, 4096).unwrap();
+    let (log, found) = Log::open(dir.path(), MEMBER, files_of(4096)).unwrap();
     let first = found.purged.unwrap().index + 1;
     assert!(first <= 9, "entries after 8 are still on disk: {first}");
     assert_eq!(all(&log).last(), Some(&record(19, 1, 1000)));
@@ -256,15 +266,18 @@ fn the_vote_and_what_is_committed_are_kept() {
 fn a_missing_file_and_a_strange_member_are_refused() {
     let (dir, _, _) = three_groups();
     assert!(matches!(
-        Log::open(dir.path(), MEMBER + 1, 1 << 20),
+        Log::open(dir.path(), MEMBER + 1, files_of(1 << 20)),
         Err(OpenError::WrongMember { found: MEMBER, .. })
     ));
     let without_vote = copy(dir.path());
     std::fs::remove_file(without_vote.path().join("vote")).unwrap();
     assert!(matches!(
-        Log::open(without_vote.path(), MEMBER, 1 << 20),
+        Log::open(without_vote.path(), MEMBER, files_of(1 << 20)),
         Err(OpenError::Damaged { .. })
     ));
     std::fs::remove_file(&files(dir.path())[0]).unwrap();
-    assert!(matches!(Log::open(dir.path(), MEMBER, 1 << 20), Err(OpenError::Damaged { .. })));
+    assert!(matches!(
+        Log::open(dir.path(), MEMBER, files_of(1 << 20)),
+        Err(OpenError::Damaged { .. })
+    ));
 }

@@ -75,8 +75,6 @@ impl Writer {
         segment_bytes: u64,
     ) -> Writer {
         shared.view().vote = ballot.vote().cloned();
-        // Offsets within a file have 32 bits.
-        let segment_bytes = segment_bytes.clamp(4096, 1 << 30);
         Writer {
             shared,
             ballot,
@@ -210,6 +208,7 @@ impl Writer {
     }
 
     fn wait_for_space(&mut self, error: &io::Error) -> io::Result<()> {
+        self.shared.spares.give_up();
         if let Some(segment) = self.segments.last() {
             segment.file.set_len(segment.len)?;
         }
@@ -266,7 +265,8 @@ impl Writer {
         let last = self.segments.last();
         let seq = last.map_or(1, |segment| segment.seq + 1);
         let prev = last.and_then(|segment| segment.last);
-        self.segments.push(Segment::create(&self.shared.dir, seq, prev, false)?);
+        let spare = self.shared.spares.take();
+        self.segments.push(Segment::create(&self.shared.dir, (seq, prev, false), spare)?);
         Ok(())
     }
 
@@ -312,7 +312,8 @@ impl Writer {
         if behind {
             // A snapshot replaced the whole log: begin again after it.
             let seq = self.segments.last().map_or(1, |segment| segment.seq + 1);
-            let next = Segment::create(&self.shared.dir, seq, Some(upto), true)?;
+            let about = (seq, Some(upto), true);
+            let next = Segment::create(&self.shared.dir, about, self.shared.spares.take())?;
             let old = std::mem::replace(&mut self.segments, vec![next]);
             self.shared.view().purge(upto);
             return self.remove(old);
@@ -330,12 +331,14 @@ impl Writer {
     }
 
     fn remove(&mut self, old: Vec<Segment>) -> io::Result<()> {
-        for segment in &old {
-            std::fs::remove_file(&segment.path)?;
+        if old.is_empty() {
+            self.resize(0);
+            return Ok(());
         }
-        if !old.is_empty() {
-            sync_dir(&self.shared.dir)?;
+        for segment in old {
+            self.shared.spares.give(&segment.path, segment.file)?;
         }
+        sync_dir(&self.shared.dir)?;
         self.resize(0);
         Ok(())
     }

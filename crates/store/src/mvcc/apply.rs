@@ -110,8 +110,8 @@ impl State {
             return Err(WriteError::Compacted { compact_revision: self.compact_revision });
         }
         self.compact_revision = revision;
-        while self.history.front().is_some_and(|batch| batch.revision < revision) {
-            self.history.pop_front();
+        while let Some(batch) = self.history.pop_front_if(|batch| batch.revision < revision) {
+            self.history_bytes = self.history_bytes.saturating_sub(batch.weight() as u64);
         }
         Ok(Reply::Compacted)
     }
@@ -263,7 +263,7 @@ impl<'s> Writer<'s> {
         if !self.events.is_empty() {
             self.state.revision = self.revision;
             let batch = Batch { revision: self.revision, events: Arc::from(self.events) };
-            self.state.history.push_back(batch.clone());
+            self.state.remember(batch.clone());
             effects.batches.push(batch);
         }
         self.state.revision

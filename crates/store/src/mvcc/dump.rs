@@ -269,7 +269,7 @@ impl Restore {
             image.keys.iter().map(|key| self.event(key, image.revision)).collect();
         let Some(events) = events else { return false };
         let batch = Batch { revision: image.revision, events: Arc::from(events) };
-        self.state.history.push_back(batch);
+        self.state.remember(batch);
         true
     }
 
