@@ -250,6 +250,8 @@ fn members_come_and_go() {
         let rest: Vec<u64> = (1..=4).filter(|id| *id != leader).collect();
         let next = cluster.leader(&rest).await;
         cluster.store(next).put("after", "x").await.expect("the others go on");
+        let refused = cluster.store(next).add_member(member(leader)).await;
+        assert_eq!(refused, Err(MemberError::Former { id: leader }));
         assert_eq!(roles(cluster.store(next)), voters(&rest));
         drop(store);
         let silent = rest.iter().copied().find(|id| *id != next).unwrap();
@@ -268,6 +270,40 @@ fn members_come_and_go() {
         assert_eq!(refused, Err(MemberError::QuorumLost { id: third, voters: 2, alive: 1 }));
         cluster.store(next).remove_member(silent).await.expect("the silent one can go");
         cluster.store(next).put("still", "x").await.expect("two are enough");
+    });
+}
+
+#[test]
+fn a_number_never_comes_back() {
+    run(async {
+        let tuning = Tuning { snapshot_entries: 50, keep_entries: 10, ..patient() };
+        let mut cluster = Cluster::new(3, tuning).await;
+        let asked = cluster.store(1).clone();
+        asked.remove_member(3).await.expect("one of three can go");
+        cluster.kill(3).await;
+        let refused = |id| Err(MemberError::Former { id });
+        assert_eq!(asked.add_member(member(3)).await, refused(3), "as it was");
+        let renamed = crate::Member { name: "another".to_owned(), ..member(3) };
+        assert_eq!(asked.add_member(renamed).await, refused(3), "under another name");
+        // It is in snapshots, too: the log that said so is gone, and a new member never sees it.
+        for n in 0..200 {
+            asked.put(format!("k{n}"), "v").await.expect("written");
+        }
+        while asked.status().snapshot_index < 150 {
+            tokio::task::yield_now().await;
+        }
+        cluster.start(4).await;
+        asked.add_member(member(4)).await.expect("another number");
+        asked.remove_member(2).await.expect("two are left");
+        let leader = cluster.leader(&[1, 4]).await;
+        if leader == 1 {
+            asked.transfer_leadership(Some(4)).await.expect("the new one leads");
+        }
+        for id in [1, 4] {
+            for gone in [2, 3] {
+                assert_eq!(cluster.store(id).add_member(member(gone)).await, refused(gone));
+            }
+        }
     });
 }
 

@@ -274,6 +274,15 @@ pub enum MemberError {
         /// Whose it is.
         id: MemberId,
     },
+    /// A member of this number was removed once.
+    #[error(
+        "member {id:x} was removed once, and what the log says of it must not be taken for another: \
+         add it under a number that no member has had"
+    )]
+    Former {
+        /// The number.
+        id: MemberId,
+    },
     /// The new member could not be brought up to date; it stays a learner.
     #[error(
         "member {id:x} did not catch up within {waited_ms} ms; it stays a learner, add it again"

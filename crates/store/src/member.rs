@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 
 use serde::{Deserialize, Serialize};
 
-/// The number of a member. Never reused: a member that lost its disk comes back under a new one.
+/// The number of a member. Never reused, and refused if it was: a member that lost its disk comes back under a new one.
 pub type MemberId = u64;
 
 /// A manager that holds a copy of the state.

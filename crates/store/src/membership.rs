@@ -10,7 +10,7 @@ use openraft::{ChangeMembers, Instant as _, RaftMetrics};
 use tokio::time::Instant;
 
 use crate::core::Core;
-use crate::error::MemberError;
+use crate::error::{MemberError, ReadError};
 use crate::member::{Member, MemberChange, MemberId, MemberStatus, Role};
 use crate::raft::{Answer, Call, CallError, Refusal, Types};
 use crate::retry::Retry;
@@ -154,6 +154,7 @@ impl Core {
 
     async fn add_learner_here(&self, member: &Member) -> Result<(), Failed> {
         if !self.check_new(member)? {
+            self.check_unused(member.id).await?;
             self.engine.add_learner(member.id, member.clone(), false).await?;
             tracing::info!(member = %member.name, address = %member.address, "a member was added");
         }
@@ -227,6 +228,19 @@ impl Core {
             }
         }
         Ok(())
+    }
+
+    /// An error if a member of that number was removed once.
+    async fn check_unused(&self, id: MemberId) -> Result<(), Failed> {
+        // A leader that is new may not have applied yet what the one before it removed.
+        self.linearize().await.map_err(|error| match error {
+            ReadError::Stopped => Failed::Refused(Refusal::Stopped),
+            _ => Failed::Refused(Refusal::NotLeader),
+        })?;
+        match self.replica.state().is_former(id) {
+            true => Err(MemberError::Former { id }.into()),
+            false => Ok(()),
+        }
     }
 
     async fn wait_until_caught_up(&self, id: MemberId) -> Result<(), Failed> {

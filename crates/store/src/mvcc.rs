@@ -25,6 +25,7 @@ pub(crate) use check::validate;
 pub(crate) use dump::{Dump, DumpHead, HistoryImage, Restore, SlotImage};
 
 use crate::lease::Lease;
+use crate::member::MemberId;
 use crate::watch::Batch;
 use session::Sessions;
 use slot::Slot;
@@ -51,6 +52,8 @@ pub(crate) struct State {
     superseded: VecDeque<(u64, Bytes)>,
     leases: BTreeMap<i64, LeaseState>,
     sessions: Sessions,
+    /// The numbers of members that were removed: never given again. A few bytes for each change of managers.
+    former_members: BTreeSet<MemberId>,
     /// Dumps being taken; nothing is removed meanwhile.
     pins: usize,
     /// Tells this state from one that replaced it; not part of the replicated state.
@@ -90,6 +93,7 @@ impl Default for State {
             superseded: VecDeque::new(),
             leases: BTreeMap::new(),
             sessions: Sessions::default(),
+            former_members: BTreeSet::new(),
             pins: 0,
             instance: INSTANCES.fetch_add(1, Ordering::Relaxed),
         }
@@ -110,6 +114,16 @@ impl State {
     /// How many keys exist.
     pub(crate) fn live_keys(&self) -> u64 {
         self.live
+    }
+
+    /// Takes down the numbers of members that were removed.
+    pub(crate) fn retire(&mut self, members: impl IntoIterator<Item = MemberId>) {
+        self.former_members.extend(members);
+    }
+
+    /// Whether a member of this number was removed once.
+    pub(crate) fn is_former(&self, member: MemberId) -> bool {
+        self.former_members.contains(&member)
     }
 
     /// The leases, by number.

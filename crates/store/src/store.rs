@@ -93,7 +93,8 @@ impl Store {
     }
 
     /// Adds a member: as a learner, then, when it has caught up, as a voter. May be asked of any
-    /// member, and again if it failed half way.
+    /// member, and again if it failed half way. The number must be one that no member has had
+    /// before ([`MemberError::Former`]).
     pub async fn add_member(&self, member: Member) -> Result<(), MemberError> {
         self.core.change(MemberChange::Add(member)).await
     }

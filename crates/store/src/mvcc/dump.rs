@@ -1,6 +1,6 @@
 //! The state in pieces: how a snapshot reads it while writes go on, and how it is built again.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
 use std::sync::Arc;
 
@@ -12,6 +12,7 @@ use super::slot::{Slot, Version};
 use super::{LeaseState, State};
 use crate::kv::{Event, EventKind, KeyValue};
 use crate::lease::Lease;
+use crate::member::MemberId;
 use crate::watch::Batch;
 
 /// A state held still: the small parts copied, the keys to be read in pieces.
@@ -39,6 +40,7 @@ pub(crate) struct DumpHead {
     compact_revision: u64,
     leases: Vec<Lease>,
     sessions: Sessions,
+    former_members: BTreeSet<MemberId>,
 }
 
 /// A key with its versions, oldest first.
@@ -70,6 +72,7 @@ impl State {
                 compact_revision: self.compact_revision,
                 leases: self.leases(),
                 sessions: self.sessions.clone(),
+                former_members: self.former_members.clone(),
             },
             history: self.history.iter().cloned().collect(),
             walk: self.walk(self.revision),
@@ -239,6 +242,7 @@ impl Restore {
                 compact_revision: head.compact_revision,
                 leases,
                 sessions: head.sessions,
+                former_members: head.former_members,
                 ..State::default()
             },
         }

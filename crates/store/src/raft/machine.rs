@@ -1,5 +1,6 @@
 //! The engine's state machine: applies entries to the state, and takes and installs snapshots.
 
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::io;
 use std::path::PathBuf;
@@ -18,6 +19,7 @@ use crate::error::OpenError;
 use crate::hub::Hub;
 use crate::lessor::Lessor;
 use crate::log::is_full;
+use crate::member::MemberId;
 use crate::mvcc::{Dump, Effects, State};
 use crate::snapshot::{self, SnapshotFiles, SnapshotName};
 
@@ -149,6 +151,15 @@ impl Machine {
         Ok(Applied(proposals.iter().map(|proposal| state.apply(proposal, effects)).collect()))
     }
 
+    /// Takes over who the members are. Who is not among them any more never comes back under that number: the
+    /// log says of it what it has voted and stored, and a new disk would not know.
+    fn change_members(&mut self, membership: Membership) {
+        let stays: BTreeSet<MemberId> = membership.nodes().map(|(id, _)| *id).collect();
+        let gone = self.membership.nodes().map(|(id, _)| *id).filter(|id| !stays.contains(id));
+        self.replica.state_mut().retire(gone);
+        self.membership = membership;
+    }
+
     fn meta(&self) -> SnapshotMeta {
         SnapshotMeta { last_log_id: self.last_applied, last_membership: self.membership.clone() }
     }
@@ -184,7 +195,7 @@ impl RaftStateMachine<Types> for Machine {
                 EntryPayload::Blank => Applied::default(),
                 EntryPayload::Normal(entry) => self.apply_commands(&entry, &mut effects)?,
                 EntryPayload::Membership(membership) => {
-                    self.membership = Membership::new(Some(id), membership);
+                    self.change_members(Membership::new(Some(id), membership));
                     Applied::default()
                 }
             };
