@@ -7,6 +7,7 @@ mod cgroup;
 mod enter;
 mod init;
 mod keeper;
+mod lock;
 mod machine;
 mod machines;
 mod process;

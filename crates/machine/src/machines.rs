@@ -12,6 +12,7 @@ use nix::sys::signal::Signal;
 use pontoon_network::{Bridge, MachineLink, Network, NetworkError};
 use serde::{Deserialize, Serialize};
 
+use crate::lock::Lock;
 use crate::machine::{Machine, MachineState, Program};
 use crate::process::Process;
 use crate::{cgroup, enter, keeper};
@@ -88,8 +89,11 @@ impl Machines {
         };
         let mut machines = Vec::new();
         for entry in entries.flatten() {
-            if entry.path().join("machine.json").exists() {
-                machines.push(read(&entry.path())?);
+            match read(&entry.path()) {
+                Ok(machine) => machines.push(machine),
+                // No machine, or one that another command has just removed.
+                Err(MachineError::File { source, .. }) if is_missing(&source) => {}
+                Err(error) => return Err(error),
             }
         }
         machines.sort_by(|a: &Machine, b| a.name.cmp(&b.name));
@@ -102,11 +106,12 @@ impl Machines {
     /// When there is none of that name.
     pub fn get(&self, name: &str) -> Result<Machine, MachineError> {
         check_name(name)?;
-        let dir = self.dir.join(name);
-        if !dir.join("machine.json").exists() {
-            return Err(MachineError::NotFound(name.to_owned()));
-        }
-        read(&dir)
+        read(&self.dir.join(name)).map_err(|error| match error {
+            MachineError::File { source, .. } if is_missing(&source) => {
+                MachineError::NotFound(name.to_owned())
+            }
+            error => error,
+        })
     }
 
     /// Makes a machine, not started yet.
@@ -115,7 +120,7 @@ impl Machines {
     /// When the name is taken or impossible, or the bridge cannot be made.
     pub async fn create(&self, name: &str) -> Result<Machine, MachineError> {
         check_name(name)?;
-        let lock = self.lock()?;
+        let lock = self.lock_all().await?;
         let others = self.list()?;
         if others.iter().any(|machine| machine.name == name) {
             return Err(MachineError::Exists(name.to_owned()));
@@ -147,11 +152,13 @@ impl Machines {
     /// # Errors
     /// When it cannot be started; nothing runs then.
     pub async fn start(&self, name: &str, program: &Program) -> Result<Machine, MachineError> {
-        let mut machine = self.get(name)?;
+        let (_lock, mut machine) = self.lock(name).await?;
         if machine.state() == MachineState::Running {
             return Ok(machine);
         }
+        let all = self.lock_all().await?;
         self.subnet(name).await?;
+        drop(all);
         self.clear(&machine)?;
         for dir in [machine.data_dir(), machine.run_dir()] {
             fs::create_dir_all(&dir).map_err(|source| file_error("make", &dir, source))?;
@@ -201,6 +208,7 @@ impl Machines {
     /// # Errors
     /// When there is no such machine.
     pub async fn stop(&self, name: &str) -> Result<Machine, MachineError> {
+        // Not under the machine's lock: whoever has no patience may cut its power meanwhile.
         let machine = self.get(name)?;
         if let Some(init) = machine.init {
             init.signal(Signal::SIGTERM);
@@ -214,14 +222,8 @@ impl Machines {
     /// # Errors
     /// When there is no such machine.
     pub async fn kill(&self, name: &str) -> Result<Machine, MachineError> {
-        let mut machine = self.get(name)?;
-        for process in [machine.init, machine.keeper].into_iter().flatten() {
-            process.signal(Signal::SIGKILL);
-            wait_for_end(process, STOP_TIMEOUT).await;
-        }
-        (machine.init, machine.keeper) = (None, None);
-        write(&machine)?;
-        Ok(machine)
+        let (_lock, machine) = self.lock(name).await?;
+        cut_power(machine).await
     }
 
     /// Removes a machine with all it holds; with the last one the bridge goes, too.
@@ -229,12 +231,14 @@ impl Machines {
     /// # Errors
     /// When something of it cannot be removed.
     pub async fn remove(&self, name: &str) -> Result<(), MachineError> {
-        let machine = self.kill(name).await?;
-        let _lock = self.lock()?;
+        let (lock, machine) = self.lock(name).await?;
+        let machine = cut_power(machine).await?;
+        let all = self.lock_all().await?;
         self.detach(&machine).await?;
         remove_cgroups(&machine).await?;
         fs::remove_dir_all(&machine.dir)
             .map_err(|source| file_error("remove", &machine.dir, source))?;
+        lock.remove().map_err(|source| file_error("remove the lock of", &machine.dir, source))?;
         if self.list()?.is_empty() {
             let action = "remove the bridge";
             self.network
@@ -243,8 +247,7 @@ impl Machines {
                 .map_err(|e| network_error(action, name, e))?;
             fs::remove_dir_all(&self.dir)
                 .map_err(|source| file_error("remove", &self.dir, source))?;
-            let path = self.lock_file();
-            fs::remove_file(&path).map_err(|source| file_error("remove", &path, source))?;
+            all.remove().map_err(|source| file_error("remove the lock of", &self.dir, source))?;
         }
         Ok(())
     }
@@ -330,18 +333,39 @@ impl Machines {
         Ok(subnet)
     }
 
-    fn lock_file(&self) -> PathBuf {
-        self.dir.with_extension("lock")
+    /// Held while machines are made or removed, so that two commands do not take one address. Who holds a
+    /// machine's lock may take this one, never the other way round.
+    async fn lock_all(&self) -> Result<Lock, MachineError> {
+        let path = self.dir.with_extension("lock");
+        Lock::take(&path).await.map_err(|source| file_error("lock", &path, source))
     }
 
-    /// Held while machines are made or removed, so that two commands do not take one address.
-    fn lock(&self) -> Result<File, MachineError> {
-        fs::create_dir_all(&self.dir).map_err(|source| file_error("make", &self.dir, source))?;
-        let path = self.lock_file();
-        let file = File::create(&path).map_err(|source| file_error("open", &path, source))?;
-        file.lock().map_err(|source| file_error("lock", &path, source))?;
-        Ok(file)
+    /// Held while a machine is switched on or off or removed; answers what it is then.
+    async fn lock(&self, name: &str) -> Result<(Lock, Machine), MachineError> {
+        self.get(name)?;
+        let path = self.dir.join(format!("{name}.lock"));
+        let lock = Lock::take(&path).await.map_err(|source| file_error("lock", &path, source))?;
+        match self.get(name) {
+            Ok(machine) => Ok((lock, machine)),
+            // Removed meanwhile: nothing of it is to be left, and the directory only if there are others.
+            Err(error) => {
+                lock.remove().map_err(|source| file_error("remove", &path, source))?;
+                fs::remove_dir(&self.dir).ok();
+                Err(error)
+            }
+        }
     }
+}
+
+/// Kills everything in a machine, and takes down that it is off.
+async fn cut_power(mut machine: Machine) -> Result<Machine, MachineError> {
+    for process in [machine.init, machine.keeper].into_iter().flatten() {
+        process.signal(Signal::SIGKILL);
+        wait_for_end(process, STOP_TIMEOUT).await;
+    }
+    (machine.init, machine.keeper) = (None, None);
+    write(&machine)?;
+    Ok(machine)
 }
 
 /// Cgroups go when the last dying process has left them, a moment after its end.
@@ -411,6 +435,11 @@ fn save(path: &Path, value: &impl Serialize) -> Result<(), MachineError> {
         fs::rename(&partial, path)
     };
     write().map_err(|source| file_error("write", path, source))
+}
+
+/// There is no such file, or what should be its directory is none.
+fn is_missing(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
 }
 
 fn file_error(action: &'static str, path: &Path, source: io::Error) -> MachineError {

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::Context;
-use pontoon_machine::{Machine, Machines, Program};
+use pontoon_machine::{Machine, MachineState, Machines, Program};
 use serde_json::{Value, json};
 
 use crate::cli::{self, Global};
@@ -112,6 +112,10 @@ pub(super) async fn start(machines: &Machines, name: &str) -> anyhow::Result<Mac
         if client.is_up().await {
             return Ok(machine);
         }
+        if machines.get(name).is_ok_and(|now| now.state() == MachineState::Running) {
+            continue;
+        }
+        anyhow::bail!("machine {name} was switched off or removed before its daemon listened");
     }
     let log = std::fs::read_to_string(machine.log_file()).unwrap_or_default();
     let last = log.lines().rev().take(5).collect::<Vec<_>>().join("\n");

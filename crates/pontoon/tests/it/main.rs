@@ -5,4 +5,5 @@
 mod api;
 mod cluster;
 mod house;
+mod machines;
 mod world;

@@ -77,9 +77,14 @@ pub(crate) fn cluster(names: &[&str]) -> Option<World> {
 impl World {
     /// Runs the program on the host that holds the machines.
     pub(crate) fn host(&self, words: &[&str]) -> Done {
+        run(self.host_command(words))
+    }
+
+    /// The same, to be run by the caller.
+    pub(crate) fn host_command(&self, words: &[&str]) -> Command {
         let mut command = Command::new(program());
         command.arg("--data-dir").arg(&self.dir).args(words);
-        run(command)
+        command
     }
 
     /// Runs the program against a machine's daemon.
