@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Pod;
 use pontoon_container::{Event, Runtime, Sandbox};
 use pontoon_image::ImageStore;
-use pontoon_network::{Network, NetworkError, Tables};
+use pontoon_network::{Network, NetworkError, OverlayGuard, Tables};
 use thiserror::Error;
 use tokio::sync::{broadcast, watch};
 use tokio::task::JoinSet;
@@ -78,7 +78,9 @@ impl Agent {
         reports: Arc<dyn Reports>,
     ) -> Result<Self, AgentError> {
         let tables = Tables::new(&config.table).map_err(AgentError::Tables)?;
-        let network = Arc::new(NodeNetwork::new(network, config.clone()));
+        let guard = OverlayGuard::new(&format!("{}-overlay", config.table), config.vxlan_port);
+        let guard = guard.map_err(AgentError::Tables)?;
+        let network = Arc::new(NodeNetwork::new(network, guard, config.clone()));
         let images = Arc::new(NodeImages { store: images, source });
         let (outbox, pods) = (Arc::new(Outbox::default()), Mutex::default());
         let inner = Inner { config, runtime, images, network, tables, reports, outbox, pods };

@@ -23,8 +23,8 @@ pub use error::NetworkError;
 pub use netns::Netns;
 pub use network::Network;
 pub use nft::{
-    Cuts, HostPort, Masquerade, Protocol, ServicePortKey, ServiceTable, Synced, Tables,
-    VirtualService,
+    Cuts, HostPort, Masquerade, OverlayGuard, Protocol, ServicePortKey, ServiceTable, Synced,
+    Tables, VirtualService,
 };
 pub use types::{Bridge, HostAddress, Link, LinkKind, Peer, PeerChange, Route, Vxlan};
 

@@ -4,6 +4,7 @@ mod balance;
 mod batch;
 mod cuts;
 mod element;
+mod guard;
 mod kernel;
 mod masquerade;
 mod program;
@@ -14,6 +15,7 @@ mod tables;
 mod update;
 
 pub use cuts::Cuts;
+pub use guard::OverlayGuard;
 pub use masquerade::Masquerade;
 pub use table::{HostPort, Protocol, ServicePortKey, ServiceTable, Synced, VirtualService};
 pub use tables::Tables;

@@ -8,7 +8,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use async_trait::async_trait;
 use ipnet::Ipv4Net;
 use k8s_openapi::api::core::v1::Node;
-use pontoon_network::{Attachment, Bridge, Network, Peer, Vxlan};
+use pontoon_network::{Attachment, Bridge, Network, OverlayGuard, Peer, Vxlan};
 use tokio::sync::watch;
 use tracing::{debug, info, warn};
 
@@ -23,6 +23,7 @@ const DEFAULT_MTU: u32 = 1500;
 /// The node's wires.
 pub(crate) struct NodeNetwork {
     network: Network,
+    guard: OverlayGuard,
     config: AgentConfig,
     state: Mutex<State>,
     up: watch::Sender<bool>,
@@ -38,8 +39,8 @@ struct State {
 }
 
 impl NodeNetwork {
-    pub(crate) fn new(network: Network, config: AgentConfig) -> Self {
-        Self { network, config, state: Mutex::default(), up: watch::Sender::new(false) }
+    pub(crate) fn new(network: Network, guard: OverlayGuard, config: AgentConfig) -> Self {
+        Self { network, guard, config, state: Mutex::default(), up: watch::Sender::new(false) }
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -109,6 +110,12 @@ impl NodeNetwork {
         self.up.subscribe()
     }
 
+    /// Lets the overlay's packets in from these nodes only; before the overlay is there, or leads to them.
+    pub(crate) async fn admit(&self, peers: &[Peer]) -> Result<(), WireError> {
+        let nodes = peers.iter().map(|peer| peer.underlay).collect();
+        Ok(self.guard.admit(nodes).await?)
+    }
+
     /// Makes the overlay lead to the other nodes.
     pub(crate) async fn set_peers(&self, peers: Vec<Peer>) -> Result<(), WireError> {
         let change = self.network.set_peers(&self.config.vxlan, peers).await?;
@@ -121,6 +128,7 @@ impl NodeNetwork {
     /// Removes every link of this node.
     pub(crate) async fn remove(&self) -> Result<(), WireError> {
         self.network.cleanup().await?;
+        self.guard.remove().await?;
         *self.lock() = State::default();
         Ok(())
     }

@@ -105,13 +105,17 @@ impl Services {
             done.zone.send_replace(Arc::new(self.zone(assignments)));
             done.seen = Some(assignments.clone());
         }
+        let peers = peers(assignments, &self.config.node_name);
+        let are_new = done.peers.as_ref() != Some(&peers);
+        if are_new {
+            self.network.admit(&peers).await?;
+        }
         if let Some(range) = own_range(assignments, &self.config.node_name) {
             self.network.ensure(range).await?;
         }
         let Some(gateway) = self.network.gateway() else { return Ok(()) };
         self.keep_dns(gateway, done, shutdown).await;
-        let peers = peers(assignments, &self.config.node_name);
-        if done.peers.as_ref() != Some(&peers) {
+        if are_new {
             self.network.set_peers(peers.clone()).await?;
             done.peers = Some(peers);
         }

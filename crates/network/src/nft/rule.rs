@@ -124,6 +124,14 @@ impl<'m> Rule<'m> {
         })
     }
 
+    /// Goes on only with datagrams to this port.
+    pub(super) fn if_udp_to(&mut self, port: u16) -> &mut Self {
+        self.meta(libc::NFT_META_L4PROTO as u32, KEY)
+            .compare(KEY, true, &[libc::IPPROTO_UDP as u8])
+            .payload(TRANSPORT, 2, 2, KEY)
+            .compare(KEY, true, &port.to_be_bytes())
+    }
+
     fn set_mark(&mut self, from: Register) -> &mut Self {
         self.expression("meta", |m| {
             m.put_be32(2, libc::NFT_META_MARK as u32).put_be32(3, from.0);
@@ -210,7 +218,13 @@ impl<'m> Rule<'m> {
             .set_mark(KEY)
     }
 
-    fn lookup_to(&mut self, set: SetRef<'_>, key: Register, to: Option<u32>) -> &mut Self {
+    fn lookup_to(
+        &mut self,
+        set: SetRef<'_>,
+        key: Register,
+        to: Option<u32>,
+        flags: u32,
+    ) -> &mut Self {
         self.expression("lookup", |m| {
             match set {
                 SetRef::Named(name) => m.put_text(1, name),
@@ -220,22 +234,31 @@ impl<'m> Rule<'m> {
             if let Some(to) = to {
                 m.put_be32(3, to);
             }
+            if flags != 0 {
+                m.put_be32(5, flags);
+            }
         })
+    }
+
+    /// Goes on only if the key is not in the set.
+    pub(super) fn if_no_member(&mut self, set: SetRef<'_>, key: Register) -> &mut Self {
+        const INVERTED: u32 = 1;
+        self.lookup_to(set, key, None, INVERTED)
     }
 
     /// Goes on only if the key is in the set.
     pub(super) fn if_member(&mut self, set: SetRef<'_>, key: Register) -> &mut Self {
-        self.lookup_to(set, key, None)
+        self.lookup_to(set, key, None, 0)
     }
 
     /// Loads what the key stands for; without the key the rule ends.
     pub(super) fn lookup(&mut self, set: SetRef<'_>, key: Register, to: Register) -> &mut Self {
-        self.lookup_to(set, key, Some(to.0))
+        self.lookup_to(set, key, Some(to.0), 0)
     }
 
     /// Goes where the map says.
     pub(super) fn dispatch(&mut self, set: SetRef<'_>, key: Register) -> &mut Self {
-        self.lookup_to(set, key, Some(VERDICT_REGISTER))
+        self.lookup_to(set, key, Some(VERDICT_REGISTER), 0)
     }
 
     /// Loads 0, 1, … `count` - 1, 0, … : the next number for each packet that comes by.
