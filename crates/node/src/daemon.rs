@@ -4,7 +4,7 @@ mod stranded;
 
 use std::fs::{self, File};
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -24,6 +24,7 @@ use crate::admin;
 use crate::cluster::Records;
 use crate::config::Config;
 use crate::identity::Role;
+use crate::identity::token::JoinToken;
 use crate::images::Images;
 use crate::join::{Joiner, found};
 use crate::member::{Founding, Member, OWNER, Order};
@@ -61,6 +62,13 @@ pub struct Daemon {
     shared: Arc<Shared>,
     tasks: TaskTracker,
     _locks: Vec<File>,
+}
+
+/// What a request to join came to.
+pub struct Joined {
+    pub membership: Membership,
+    /// Whether the node was a member of that cluster before.
+    pub already: bool,
 }
 
 /// What the daemon's parts share.
@@ -213,22 +221,26 @@ impl Shared {
         Ok(member)
     }
 
-    /// Makes this node a member of the cluster of `manager`. Durable when this returns.
+    /// Makes this node a member of the cluster of `manager`. Durable when this returns. A member of the token's
+    /// cluster stays what it is.
     ///
     /// # Errors
-    /// When the node is in a cluster, or that one will not have it; then nothing is kept.
+    /// When the node is in another cluster, or that one will not have it; then nothing is kept.
     pub async fn join(
         &self,
         token: &str,
-        manager: SocketAddr,
+        manager: &str,
         advertise: Option<IpAddr>,
-    ) -> Result<Member, Refusal> {
+    ) -> Result<Joined, Refusal> {
         let mut slot = self.member.lock().await;
-        self.refuse_member(slot.as_ref())?;
+        if let Some(membership) = self.membership_of(slot.as_ref()) {
+            return already_in(membership, token);
+        }
         let address = match advertise {
             Some(address) => Some(self.check_local(address).await?),
             None => None,
         };
+        let manager = crate::resolve::manager(manager).await?;
         let joiner = Joiner { name: &self.config.node_name, address, token, manager };
         let membership = joiner.join().await?;
         // From here on the cluster counts on this node: its membership is kept before anything is started, and a
@@ -244,7 +256,7 @@ impl Shared {
         };
         *slot = Some(member.clone());
         member.settled().await?;
-        Ok(member)
+        Ok(Joined { membership: member.membership(), already: false })
     }
 
     /// Gives a membership back that could not be begun. Answers the refusal to tell.
@@ -307,9 +319,14 @@ impl Shared {
             .await
     }
 
-    fn refuse_member(&self, member: Option<&Member>) -> Result<(), Refusal> {
+    /// The membership that this node has, whether or not it can go on with it.
+    fn membership_of(&self, member: Option<&Member>) -> Option<Membership> {
         let stranded = || self.stranded().map(|stranded| stranded.membership);
-        match member.map(Member::membership).or_else(stranded) {
+        member.map(Member::membership).or_else(stranded)
+    }
+
+    fn refuse_member(&self, member: Option<&Member>) -> Result<(), Refusal> {
+        match self.membership_of(member) {
             None => Ok(()),
             Some(membership) => Err(Refusal::conflict(format!(
                 "this node is a {} of cluster {} already; `pontoon leave` takes it out of there first",
@@ -444,6 +461,20 @@ async fn change_role(shared: &Arc<Shared>, role: Role) {
         tokio::time::sleep(pause).await;
         pause = (pause * 2).min(ROLE_PAUSE_MAX);
     }
+}
+
+/// The answer to a member that is to join: nothing to do in its own cluster, none in another.
+fn already_in(membership: Membership, token: &str) -> Result<Joined, Refusal> {
+    let token: JoinToken = token.parse().map_err(|e| Refusal::bad_request(format!("join: {e}")))?;
+    let authority = membership.credentials.authority().map_err(|e| Refusal::internal(&e))?;
+    if token.matches_authority(&authority) {
+        return Ok(Joined { membership, already: true });
+    }
+    Err(Refusal::conflict(format!(
+        "join: this node is a {} of cluster {} already, and the token is another cluster's; \
+         `pontoon leave` takes it out of there first, then join again",
+        membership.role, membership.cluster
+    )))
 }
 
 /// The refusal while a node is in no cluster.

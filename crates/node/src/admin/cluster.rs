@@ -10,7 +10,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use crate::config::MANAGER_PORT;
-use crate::daemon::Shared;
+use crate::daemon::{Joined, Shared};
 use crate::identity::Role;
 use crate::membership::Membership;
 use crate::rpc::{Refusal, read_json};
@@ -83,18 +83,23 @@ fn range(option: &str, text: &str, longest: u8) -> Result<Ipv4Net, Refusal> {
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 struct Join {
     token: String,
-    manager: SocketAddr,
+    manager: String,
     advertise_addr: Option<IpAddr>,
 }
 
 pub(super) async fn join(shared: &Arc<Shared>, body: Incoming) -> Result<Value, Refusal> {
     let options: Join = read_json(body).await?;
     let change = shared.clone();
-    let member =
-        async move { change.join(&options.token, options.manager, options.advertise_addr).await };
-    let member = shared.to_the_end(member).await?;
-    let membership = member.membership();
-    Ok(json!({ "node": membership.node, "role": membership.role, "cluster": membership.cluster }))
+    let joined =
+        async move { change.join(&options.token, &options.manager, options.advertise_addr).await };
+    let Joined { membership, already } = shared.to_the_end(joined).await?;
+    Ok(json!({
+        "node": membership.node,
+        "role": membership.role,
+        "cluster": membership.cluster,
+        "already": already,
+        "problem": shared.stranded().map(|stranded| stranded.problem),
+    }))
 }
 
 #[derive(Deserialize)]

@@ -1,10 +1,8 @@
 //! Commands on membership: init, join, leave, tokens, members, status, kubeconfig.
 
 use std::io::Write;
-use std::net::IpAddr;
 
 use anyhow::Context;
-use pontoon_node::config::{MANAGER_PORT, parse_address};
 use serde_json::{Value, json};
 
 use crate::cli::{self, Output, RoleName};
@@ -49,10 +47,7 @@ pub(super) async fn join(
     output: Output,
     options: &cli::Join,
 ) -> anyhow::Result<()> {
-    let manager = match parse_address(&options.manager, MANAGER_PORT) {
-        Some(address) => address,
-        None => look_up(&options.manager).await?,
-    };
+    let manager = &options.manager;
     let body = json!({
         "token": options.token,
         "manager": manager,
@@ -62,19 +57,16 @@ pub(super) async fn join(
     let joined = client.post("/pontoon/v1/join", &body).await?;
     drop(working);
     let (node, role) = (text(&joined["node"]), text(&joined["role"]));
-    output::say(output, &joined, &format!("This node ({node}) is a {role} of the cluster."))
-}
-
-async fn look_up(text: &str) -> anyhow::Result<std::net::SocketAddr> {
-    let (host, port) = match text.rsplit_once(':') {
-        Some((host, port)) => (host, port.parse().with_context(|| format!("{port:?} is no port"))?),
-        None => (text, MANAGER_PORT),
+    let words = match (joined["already"] == true, joined["problem"].as_str()) {
+        (false, _) => format!("This node ({node}) is a {role} of the cluster."),
+        (true, None) => {
+            format!("This node ({node}) is a {role} of that cluster already, and goes on as such.")
+        }
+        (true, Some(problem)) => format!(
+            "This node ({node}) is a {role} of that cluster already, but cannot go on as such yet: {problem}"
+        ),
     };
-    let found: Vec<IpAddr> = pontoon_node::resolve::addresses(host)
-        .await
-        .with_context(|| format!("look up the manager {host}; an address works, too"))?;
-    let first = found.first().with_context(|| format!("{host} has no address"))?;
-    Ok(std::net::SocketAddr::new(*first, port))
+    output::say(output, &joined, &words)
 }
 
 /// `pontoon leave`.

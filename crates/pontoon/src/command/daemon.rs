@@ -47,7 +47,7 @@ pub(super) async fn run(
     Ok(())
 }
 
-/// Daemon with `init` or `join` in one. A node that is a member already just goes on.
+/// Daemon with `init` or `join` in one. A node that is a member of that cluster already just goes on.
 ///
 /// # Errors
 /// When the daemon cannot start, or the cluster will not have it.
@@ -68,12 +68,10 @@ pub(super) async fn up(global: &Global, options: cli::Up) -> anyhow::Result<()> 
     };
     let advertise_addr = options.advertise_addr;
     let then = async move {
-        let status = client.get("/pontoon/v1/status").await?;
-        if status["cluster"].is_string() {
-            return Ok(());
-        }
         match membership {
+            // The daemon tells a member of that cluster from one of another.
             Some(join) => cluster::join(&client, Output::Table, &join).await,
+            None if client.get("/pontoon/v1/status").await?["cluster"].is_string() => Ok(()),
             None => {
                 let init = cli::Init {
                     advertise_addr,

@@ -35,8 +35,13 @@ fn a_node_joins_only_with_the_right_token_and_name() {
     assert!(old.contains("rotated"), "{old}");
     world.join("b", "a", "worker").expect_ok();
     world.wait_for_nodes("a", 2);
-    let again = world.join("b", "a", "worker").expect_error();
-    assert!(again.contains("already"), "{again}");
+    let again = world.join("b", "a", "manager").expect_ok();
+    assert!(again.out.contains("a worker of that cluster already"), "{}", again.out);
+    let elsewhere = world.join("b", "other", "worker").expect_error();
+    assert!(
+        elsewhere.contains("another cluster's") && elsewhere.contains("pontoon leave"),
+        "{elsewhere}"
+    );
     let on_worker = world.on("b", &["ps"]).expect_error();
     assert!(on_worker.contains("run from a manager"), "{on_worker}");
     let members = world.json("b", &["members"]);
