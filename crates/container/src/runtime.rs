@@ -15,6 +15,7 @@ use crate::info::Event;
 use crate::protocol::{Boot, Happening, Request, Response, SandboxInfo};
 use crate::sandbox::{Connection, Sandbox};
 use crate::spec::{SandboxSpec, check_id};
+use leavings::Leftovers;
 
 /// How many events a slow listener may lag behind before it loses the oldest.
 const EVENT_BUFFER: usize = 1024;
@@ -44,6 +45,7 @@ struct Inner {
     hierarchies: Hierarchies,
     exe: spawn::ShimExe,
     events: broadcast::Sender<Event>,
+    leftovers: Leftovers,
 }
 
 impl Runtime {
@@ -59,7 +61,8 @@ impl Runtime {
             make_dir(&dir)?;
         }
         let (events, _) = broadcast::channel(EVENT_BUFFER);
-        Ok(Self { inner: Arc::new(Inner { config, hierarchies, exe, events }) })
+        let leftovers = Leftovers::default();
+        Ok(Self { inner: Arc::new(Inner { config, hierarchies, exe, events, leftovers }) })
     }
 
     /// What happens from now on in this runtime's sandboxes, recovered ones included. After `Lagged`, list again.
@@ -67,18 +70,18 @@ impl Runtime {
         self.inner.events.subscribe()
     }
 
-    /// Starts a shim and so the sandbox's namespaces. Nothing is left behind if it fails.
+    /// Starts a shim and so the sandbox's namespaces. If it fails, nothing is left behind but perhaps a leftover.
     pub async fn create_sandbox(&self, spec: SandboxSpec) -> Result<Sandbox> {
         check_id(&spec.id)?;
+        self.remove_leftover(&spec.id).await?;
         let boot = self.boot(spec);
         let id = boot.spec.id.clone();
         make_new_dir(&boot.run_dir, &id)?;
         match self.start_shim(&boot).await {
             Ok(sandbox) => Ok(sandbox),
             Err(error) => {
-                if let Err(leftover) = self.remove_leavings(&id).await {
-                    tracing::warn!(sandbox = id, %leftover, "a sandbox that failed to start left something behind");
-                }
+                // What cannot be removed is told and kept as a leftover.
+                drop(self.remove_leavings(&id).await);
                 Err(error)
             }
         }
@@ -90,8 +93,8 @@ impl Runtime {
         self.connect(&boot.spec.id).await
     }
 
-    /// Finds the sandboxes whose shims live, and removes what dead shims left: processes, cgroups, directories.
-    /// To be called once, before the first `create_sandbox`.
+    /// Finds the sandboxes whose shims live, and removes what dead shims left: processes, cgroups, directories. What
+    /// cannot be removed holds nobody up: it becomes a leftover. To be called before the first `create_sandbox`.
     pub async fn recover(&self) -> Result<Vec<Sandbox>> {
         let mut found = Vec::new();
         for id in self.known_ids()? {
@@ -99,7 +102,7 @@ impl Runtime {
                 Ok(sandbox) => found.push(sandbox),
                 Err(error) => {
                     tracing::info!(sandbox = id, %error, "removing a dead sandbox");
-                    self.remove_leavings(&id).await?;
+                    drop(self.remove_leavings(&id).await);
                 }
             }
         }

@@ -1,14 +1,60 @@
 //! What dead sandboxes leave: processes in cgroups, the cgroups, directories; found and removed.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::Path;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::Runtime;
 use crate::error::{Error, Result};
 use crate::spec::check_id;
 
+/// Dead sandboxes of which something could not be removed, and why.
+#[derive(Debug, Default)]
+pub(super) struct Leftovers {
+    /// Held while they are removed: nothing that is new is taken for something that was left.
+    removing: tokio::sync::Mutex<()>,
+    known: Mutex<BTreeMap<String, String>>,
+}
+
+impl Leftovers {
+    fn known(&self) -> MutexGuard<'_, BTreeMap<String, String>> {
+        // The map is whole after every single change.
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn has(&self, id: &str) -> bool {
+        self.known().contains_key(id)
+    }
+}
+
 impl Runtime {
+    /// The dead sandboxes of which something is left that could not be removed, each with the reason.
+    pub fn leftovers(&self) -> BTreeMap<String, String> {
+        self.inner.leftovers.known().clone()
+    }
+
+    /// Tries again to remove what is left of all dead sandboxes. To be called now and then.
+    pub async fn remove_leftovers(&self) {
+        for id in self.leftovers().into_keys() {
+            // Told by `remove_leavings`, and still known.
+            drop(self.remove_leftover(&id).await);
+        }
+    }
+
+    /// Removes what is left of one, if anything is.
+    pub async fn remove_leftover(&self, id: &str) -> Result<()> {
+        let leftovers = &self.inner.leftovers;
+        if !leftovers.has(id) {
+            return Ok(());
+        }
+        let _removing = leftovers.removing.lock().await;
+        if !leftovers.has(id) {
+            return Ok(());
+        }
+        self.remove_leavings(id).await
+    }
+
     /// Every sandbox that left a directory, living or dead.
     pub(super) fn known_ids(&self) -> Result<BTreeSet<String>> {
         let mut ids = BTreeSet::new();
@@ -29,8 +75,25 @@ impl Runtime {
         Ok(ids)
     }
 
-    /// Removes all that a sandbox whose shim is dead, or about to die, has left. It may have left nothing.
+    /// Removes all that a sandbox whose shim is dead, or about to die, has left. It may have left nothing. What cannot
+    /// be removed is known as a leftover until it can.
     pub(crate) async fn remove_leavings(&self, id: &str) -> Result<()> {
+        let removed = self.try_remove_leavings(id).await;
+        let mut known = self.inner.leftovers.known();
+        match &removed {
+            Ok(()) => drop(known.remove(id)),
+            Err(error) => {
+                let reason = error.to_string();
+                if known.get(id) != Some(&reason) {
+                    tracing::warn!(sandbox = id, reason, "something of a dead sandbox is left");
+                }
+                known.insert(id.to_owned(), reason);
+            }
+        }
+        removed
+    }
+
+    async fn try_remove_leavings(&self, id: &str) -> Result<()> {
         let hierarchies = self.inner.hierarchies.clone();
         let (cgroup, dirs) = (self.cgroup(id), [self.run_dir(id), self.state_dir(id)]);
         let removal = tokio::task::spawn_blocking(move || {

@@ -1,6 +1,6 @@
 //! From creation to removal, across deaths of the daemon and of the shim.
 
-use pontoon_container::{ContainerState, Error, Event, Runtime, SandboxSpec};
+use pontoon_container::{ContainerState, Error, Event, Runtime, Sandbox, SandboxSpec};
 
 use super::fixture::{Fixture, exec};
 
@@ -95,6 +95,30 @@ pub(crate) async fn death_of_the_shim() {
     assert!(matches!(sandbox.list().await, Err(Error::ShimGone { .. })));
     assert!(fixture.runtime.recover().await.unwrap().is_empty());
     fixture.finish(vec![]).await;
+}
+
+pub(crate) async fn what_cannot_be_removed_holds_up_nobody() {
+    let mut fixture = Fixture::new();
+    let sandbox = fixture.sandbox("s").await;
+    // A file where a directory should be: it cannot be removed as one.
+    let left = fixture.config.state_dir.join("sandboxes/dead");
+    std::fs::write(&left, "").unwrap();
+    fixture.runtime = Runtime::new(fixture.config.clone()).unwrap();
+    let found = fixture.runtime.recover().await.unwrap();
+    assert_eq!(found.iter().map(Sandbox::id).collect::<Vec<_>>(), ["s"]);
+    let known = fixture.runtime.leftovers();
+    assert!(known["dead"].contains("state/sandboxes/dead"), "{known:?}");
+    fixture.runtime.remove_leftovers().await;
+    let spec = SandboxSpec { id: "dead".into(), ..SandboxSpec::default() };
+    assert!(fixture.runtime.create_sandbox(spec.clone()).await.is_err());
+    std::fs::remove_file(&left).unwrap();
+    fixture.runtime.remove_leftovers().await;
+    assert!(fixture.runtime.leftovers().is_empty());
+    let alive = fixture.runtime.create_sandbox(spec).await.unwrap();
+    fixture.runtime.remove_leftovers().await;
+    assert!(alive.list().await.unwrap().is_empty(), "the new one is no leftover");
+    drop(sandbox);
+    fixture.finish(found.into_iter().chain([alive]).collect()).await;
 }
 
 pub(crate) async fn nothing_is_left() {

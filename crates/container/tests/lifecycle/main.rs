@@ -27,7 +27,7 @@ macro_rules! tests {
 
 const TESTS: &[Test] = tests! {
     life: starts_and_exits program_that_cannot_run restart_of_the_daemon death_of_the_shim
-        nothing_is_left kill_and_delete ids_and_states exits_are_told;
+        what_cannot_be_removed_holds_up_nobody nothing_is_left kill_and_delete ids_and_states exits_are_told;
     streams: output_is_logged log_rotates exec_streams exec_terminal exec_ends_with_its_holder
         container_terminal attached_stdin;
     isolation: namespaces_and_host_name shared_pid_namespace filter_and_capabilities
