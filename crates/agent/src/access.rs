@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -13,6 +13,7 @@ use thiserror::Error;
 use crate::agent::Agent;
 use crate::engine::Cell;
 use crate::logs::{LogOptions, Source, stream};
+use crate::pod::record::Record;
 use crate::pod::spec::all_containers;
 use crate::pod::worker::View;
 use crate::volume::PodDirs;
@@ -38,6 +39,26 @@ pub enum AccessError {
     /// The runtime could not do it.
     #[error("{0}")]
     Runtime(#[from] pontoon_container::Error),
+}
+
+/// Why it is not known which layers are in use.
+#[derive(Debug, Error)]
+pub enum InUseError {
+    /// The agent does not run, or has not looked at everything yet.
+    #[error("this node's pods have not all been looked at yet; try again in a moment")]
+    NotYet,
+    /// What is written of the pods cannot be read.
+    #[error("reading which images this node's pods use: {0}")]
+    Records(#[from] io::Error),
+}
+
+/// The unpacked layers that the pods below `data_dir` use as far as it is written, and it is before a container starts:
+/// for a node whose agent does not run.
+///
+/// # Errors
+/// When a record cannot be read.
+pub fn recorded_layers(data_dir: &Path) -> Result<HashSet<PathBuf>, InUseError> {
+    Ok(Record::layers(data_dir)?)
 }
 
 /// A command to run in a container.
@@ -132,10 +153,17 @@ impl Agent {
         Ok(cell.exec(&id, spec).await?)
     }
 
-    /// The unpacked layers that containers of this node are made of: not to be removed. Complete once `run` has taken
-    /// over what an earlier daemon ran.
-    pub fn layers_in_use(&self) -> HashSet<PathBuf> {
-        self.views().into_iter().flat_map(|view| view.layers).collect()
+    /// The unpacked layers that containers of this node are made of, or will be: not to be removed.
+    ///
+    /// # Errors
+    /// When not all of them are known.
+    pub fn layers_in_use(&self) -> Result<HashSet<PathBuf>, InUseError> {
+        if !self.has_adopted() {
+            return Err(InUseError::NotYet);
+        }
+        let mut layers = recorded_layers(&self.config().data_dir)?;
+        layers.extend(self.views().into_iter().flat_map(|view| view.layers));
+        Ok(layers)
     }
 
     /// What every running container uses; one that ends meanwhile is left out.

@@ -1,11 +1,12 @@
 //! The agent: one task a pod, the node's wires and names, its status; all after the newest assignments.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::api::core::v1::{NodeStatus, Pod};
 use pontoon_container::{Event, Runtime, Sandbox};
 use pontoon_image::ImageStore;
 use pontoon_network::{Network, NetworkError, OverlayGuard, Tables};
@@ -22,11 +23,12 @@ use crate::images::{ImageSource, Images, NodeImages};
 use crate::node::facts::Facts;
 use crate::node::network::NodeNetwork;
 use crate::node::services::Services;
-use crate::node::status::{Health, is_same, labels, node_status};
+use crate::node::status::{Health, is_same, labels, news, node_status};
 use crate::pod::order::Order;
 use crate::pod::record::Record;
 use crate::pod::spec::{PodId, uses_host_network};
 use crate::pod::worker::{Found, Handle, LABEL_ADDRESS, LABEL_UID, Note, View, Worker};
+use crate::problems::{Part, Problems};
 use crate::report::{Outbox, Report, Reports};
 use crate::shared::Shared;
 use crate::wires::Wires;
@@ -35,6 +37,8 @@ use crate::wires::Wires;
 const HEARTBEAT: Duration = Duration::from_secs(10);
 /// How often the machine is looked at.
 const LOOK: Duration = Duration::from_secs(2);
+/// The longest pause between attempts to remove what is left of dead sandboxes.
+const LEFTOVERS_PAUSE: Duration = Duration::from_secs(60);
 
 /// Why the agent cannot run.
 #[derive(Debug, Error)]
@@ -45,6 +49,9 @@ pub enum AgentError {
     /// The sandboxes of an earlier daemon cannot be looked for.
     #[error("looking for running containers: {0}")]
     Recover(#[source] pontoon_container::Error),
+    /// A part of the agent broke down.
+    #[error("a fault in Pontoon, please report it: {0}")]
+    Fault(String),
     /// Something of the node could not be removed.
     #[error("removing {what}: {reason}")]
     Remove { what: String, reason: String },
@@ -64,7 +71,10 @@ struct Inner {
     tables: Tables,
     reports: Arc<dyn Reports>,
     outbox: Arc<Outbox>,
+    problems: Arc<Problems>,
     pods: Mutex<HashMap<String, Handle>>,
+    /// The pods of an earlier daemon are among `pods`.
+    adopted: AtomicBool,
 }
 
 impl Agent {
@@ -82,45 +92,80 @@ impl Agent {
         let guard = guard.map_err(AgentError::Tables)?;
         let network = Arc::new(NodeNetwork::new(network, guard, config.clone()));
         let images = Arc::new(NodeImages { store: images, source });
-        let (outbox, pods) = (Arc::new(Outbox::default()), Mutex::default());
-        let inner = Inner { config, runtime, images, network, tables, reports, outbox, pods };
-        Ok(Self { inner: Arc::new(inner) })
+        Ok(Self {
+            inner: Arc::new(Inner {
+                config,
+                runtime,
+                images,
+                network,
+                tables,
+                reports,
+                outbox: Arc::default(),
+                problems: Arc::default(),
+                pods: Mutex::default(),
+                adopted: AtomicBool::new(false),
+            }),
+        })
     }
 
     /// Makes the node like the newest assignments until `shutdown`, which leaves the pods running. Pods of an earlier
-    /// daemon are taken over as they are; what is not assigned is stopped once the managers were heard.
+    /// daemon are taken over as they are; what is not assigned is stopped once the managers were heard. After an error,
+    /// which is among the node's problems until then, it can be called again.
     pub async fn run(
         &self,
-        mut assignments: watch::Receiver<Arc<Assignments>>,
+        assignments: watch::Receiver<Arc<Assignments>>,
         shutdown: CancellationToken,
+    ) -> Result<(), AgentError> {
+        let ran = self.try_run(assignments, &shutdown).await;
+        // Whatever happened: the tasks end, and what they run goes on.
+        shutdown.cancel();
+        self.lock().clear();
+        self.inner.adopted.store(false, Ordering::Release);
+        let problem = ran.as_ref().err().map(|error| format!("no pods are looked after: {error}"));
+        self.inner.problems.set(Part::Agent, problem);
+        ran
+    }
+
+    async fn try_run(
+        &self,
+        mut assignments: watch::Receiver<Arc<Assignments>>,
+        shutdown: &CancellationToken,
     ) -> Result<(), AgentError> {
         let events = self.inner.runtime.events();
         let sandboxes = self.inner.runtime.recover().await.map_err(AgentError::Recover)?;
         let shared = self.shared(assignments.clone());
-        self.adopt(sandboxes, &shared, &shutdown).await;
+        self.adopt(sandboxes, &shared, shutdown).await;
+        self.inner.adopted.store(true, Ordering::Release);
+        self.inner.problems.set(Part::Agent, None);
         let mut network = self.inner.network.up();
-        let mut tasks = self.spawn_tasks(&shared, assignments.clone(), events, &shutdown);
+        let mut tasks = self.spawn_tasks(&shared, assignments.clone(), events, shutdown);
         let mut swept = false;
-        loop {
+        let ended = loop {
             let wanted = assignments.borrow_and_update().clone();
-            self.assign(&wanted, &shared, &shutdown);
+            self.assign(&wanted, &shared, shutdown);
             if wanted.complete && !swept {
-                self.sweep(&wanted, &shared, &shutdown);
+                self.sweep(&wanted, &shared, shutdown);
                 swept = true;
             }
             tokio::select! {
-                () = shutdown.cancelled() => break,
-                changed = assignments.changed() => if changed.is_err() { break },
+                () = shutdown.cancelled() => break Ok(()),
+                changed = assignments.changed() => if changed.is_err() { break Ok(()) },
+                // They end at the shutdown, or because of a fault.
+                ended = tasks.join_next(), if !shutdown.is_cancelled() => {
+                    break match ended {
+                        Some(Err(fault)) => Err(AgentError::Fault(fault.to_string())),
+                        _ => Err(AgentError::Fault("a task ended before its time".to_owned())),
+                    };
+                }
                 // Kept open by the agent itself.
                 _ = network.changed() => {}
                 // Pods that are gone are forgotten, and their names may come again.
                 () = tokio::time::sleep(LOOK) => {}
             }
-        }
+        };
         shutdown.cancel();
         while tasks.join_next().await.is_some() {}
-        self.lock().clear();
-        Ok(())
+        ended
     }
 
     fn shared(&self, assignments: watch::Receiver<Arc<Assignments>>) -> Arc<Shared> {
@@ -152,17 +197,17 @@ impl Agent {
         shutdown: &CancellationToken,
     ) -> JoinSet<()> {
         let mut tasks = JoinSet::new();
-        let (problem, problems) = watch::channel(None);
         let services = Services {
             config: self.inner.config.clone(),
             network: self.inner.network.clone(),
             tables: self.inner.tables.clone(),
             assignments,
             ports: shared.ports.subscribe(),
-            problem,
+            problems: self.inner.problems.clone(),
         };
         tasks.spawn(services.run(shutdown.clone()));
-        tasks.spawn(self.clone().tell_node(problems, shutdown.clone()));
+        tasks.spawn(self.clone().tell_node(shutdown.clone()));
+        tasks.spawn(self.clone().remove_leftovers(shutdown.clone()));
         tasks.spawn(self.clone().pass_on(events, shutdown.clone()));
         let (outbox, reports) = (self.inner.outbox.clone(), self.inner.reports.clone());
         let stop = shutdown.clone();
@@ -321,18 +366,35 @@ impl Agent {
         }
     }
 
+    /// Tries again and again to remove what is left of dead sandboxes.
+    async fn remove_leftovers(self, shutdown: CancellationToken) {
+        let runtime = &self.inner.runtime;
+        let mut pause = LOOK;
+        loop {
+            let left = runtime.leftovers();
+            let problem = left.iter().next().map(|(id, why)| {
+                let others = left.len() - 1;
+                format!("{why} (of a dead pod, {id}, and {others} others); trying again")
+            });
+            pause = if left.is_empty() { LOOK } else { (pause * 2).min(LEFTOVERS_PAUSE) };
+            self.inner.problems.set(Part::Leftovers, problem);
+            tokio::select! {
+                () = tokio::time::sleep(pause) => {}
+                () = shutdown.cancelled() => return,
+            }
+            runtime.remove_leftovers().await;
+        }
+    }
+
     /// Tells the node's status when it changes and every ten seconds.
-    async fn tell_node(
-        self,
-        mut problems: watch::Receiver<Option<String>>,
-        shutdown: CancellationToken,
-    ) {
+    async fn tell_node(self, shutdown: CancellationToken) {
         let config = &self.inner.config;
-        let mut told: Option<(k8s_openapi::api::core::v1::NodeStatus, Timestamp)> = None;
+        let mut problems = self.inner.problems.subscribe();
+        let mut told: Option<(NodeStatus, Timestamp)> = None;
         loop {
             let now = Timestamp::now();
             let facts = Facts::read(&config.data_dir);
-            let health = Health { network_problem: problems.borrow_and_update().clone() };
+            let health = Health::of(&problems.borrow_and_update());
             let before = told.as_ref().map(|(status, _)| status);
             let status = node_status(now, config, &facts, &health, before);
             let is_due = told.as_ref().is_none_or(|(old, at)| {
@@ -340,6 +402,9 @@ impl Agent {
                 age >= HEARTBEAT || !is_same(old, &status)
             });
             if is_due {
+                if let Some(event) = news(config, before, &status, now) {
+                    self.inner.outbox.put(Report::Event(Box::new(event)));
+                }
                 let report =
                     Report::NodeStatus { status: Box::new(status.clone()), labels: labels(config) };
                 self.inner.outbox.put(report);
@@ -367,6 +432,16 @@ impl Agent {
         self.lock().values().filter_map(Handle::view).collect()
     }
 
+    /// What is wrong on this node, a sentence each.
+    pub fn problems(&self) -> Vec<String> {
+        self.inner.problems.all().into_values().collect()
+    }
+
+    /// Whether all pods of an earlier daemon are known.
+    pub(crate) fn has_adopted(&self) -> bool {
+        self.inner.adopted.load(Ordering::Acquire)
+    }
+
     pub(crate) fn config(&self) -> &AgentConfig {
         &self.inner.config
     }
@@ -385,6 +460,9 @@ impl Agent {
                 .remove()
                 .await
                 .map_err(|error| failed(&format!("sandbox {id}"))(error.to_string()))?;
+        }
+        if let Some((id, reason)) = inner.runtime.leftovers().pop_first() {
+            return Err(failed(&format!("sandbox {id}"))(reason));
         }
         inner
             .runtime

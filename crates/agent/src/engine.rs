@@ -25,6 +25,8 @@ pub(crate) struct Ran {
 #[async_trait]
 pub(crate) trait Engine: Send + Sync + 'static {
     async fn create_sandbox(&self, spec: SandboxSpec) -> Result<Arc<dyn Cell>>;
+    /// Removes what is left of a dead sandbox that could not be removed before; nothing may be.
+    async fn clear(&self, sandbox: &str) -> Result<()>;
 }
 
 /// One sandbox and its containers.
@@ -49,6 +51,10 @@ pub(crate) trait Cell: Send + Sync + 'static {
 impl Engine for Runtime {
     async fn create_sandbox(&self, spec: SandboxSpec) -> Result<Arc<dyn Cell>> {
         Ok(Arc::new(Self::create_sandbox(self, spec).await?))
+    }
+
+    async fn clear(&self, sandbox: &str) -> Result<()> {
+        self.remove_leftover(sandbox).await
     }
 }
 

@@ -14,12 +14,13 @@ mod logs;
 mod node;
 mod pod;
 mod probe;
+mod problems;
 mod report;
 mod shared;
 mod volume;
 mod wires;
 
-pub use access::{AccessError, ContainerStats, ExecOptions};
+pub use access::{AccessError, ContainerStats, ExecOptions, InUseError, recorded_layers};
 pub use agent::{Agent, AgentError};
 pub use assignments::{Assignments, ObjectKey};
 pub use config::AgentConfig;

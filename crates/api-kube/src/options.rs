@@ -3,6 +3,7 @@
 use pontoon_model::resource::Resource;
 use pontoon_model::selector::{FieldSelector, LabelSelector};
 use pontoon_model::status::{Cause, Status};
+use pontoon_model::validate::MAX_GRACE_SECONDS;
 use pontoon_objects::{
     DeleteOptions, FieldValidation, ListOptions, Propagation, VersionMatch, WatchOptions,
     WriteOptions,
@@ -194,6 +195,10 @@ pub(crate) fn delete(body: Option<Value>, query: &Query) -> Result<DeleteOptions
     if grace_seconds.is_some_and(|seconds| seconds < 0) {
         return Err(invalid_option("gracePeriodSeconds", "Invalid value: must not be negative"));
     }
+    if grace_seconds.is_some_and(|seconds| seconds > MAX_GRACE_SECONDS) {
+        let why = format!("Invalid value: must be less than or equal to {MAX_GRACE_SECONDS}");
+        return Err(invalid_option("gracePeriodSeconds", &why));
+    }
     let policy = body.propagation_policy.as_deref().or_else(|| query.get("propagationPolicy"));
     let orphan =
         body.orphan_dependents.or_else(|| query.get("orphanDependents").map(|v| v == "true"));
@@ -291,6 +296,7 @@ mod tests {
         assert_eq!(options.propagation, Some(Propagation::Orphan));
         for bad in [
             json!({"gracePeriodSeconds": -1}),
+            json!({"gracePeriodSeconds": i64::MAX}),
             json!({"propagationPolicy": "Maybe"}),
             json!({"propagationPolicy": "Orphan", "orphanDependents": true}),
             json!({"dryRun": ["Some"]}),

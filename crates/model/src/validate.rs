@@ -25,6 +25,7 @@ use crate::status::Cause;
 
 pub use faults::Faults;
 pub use path::Path;
+pub use pod::MAX_GRACE_SECONDS;
 
 /// What kind of fault a [`FieldError`] is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

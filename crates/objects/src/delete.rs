@@ -6,6 +6,7 @@ use pontoon_model::names::{FINALIZER_FOREGROUND, FINALIZER_ORPHAN};
 use pontoon_model::object::Object;
 use pontoon_model::resource::{NAMESPACES, PODS, Resource};
 use pontoon_model::status::Status;
+use pontoon_model::validate::MAX_GRACE_SECONDS;
 use serde_json::{Value, json};
 
 use crate::change::{Next, Step, Target};
@@ -163,7 +164,8 @@ fn pod_grace(value: &Value, options: &DeleteOptions) -> i64 {
         _ if !bound || ended => 0,
         0 => 0,
         grace if grace < 0 => 1,
-        grace => grace,
+        // An object written before there was a bound.
+        grace => grace.min(MAX_GRACE_SECONDS),
     }
 }
 

@@ -114,7 +114,8 @@ impl Objects {
             ready,
             seen,
             told: seen,
-            deadline: options.timeout.map(|t| Instant::now() + t),
+            // One that is beyond the clock is none.
+            deadline: options.timeout.and_then(|t| Instant::now().checked_add(t)),
             bookmarks,
             ended: false,
         })

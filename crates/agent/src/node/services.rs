@@ -18,6 +18,7 @@ use tracing::{debug, info, warn};
 use super::network::{NodeNetwork, own_range, peers};
 use crate::assignments::Assignments;
 use crate::config::AgentConfig;
+use crate::problems::{Part, Problems};
 use crate::shared::PodPort;
 use crate::wires::{WireError, Wires};
 
@@ -37,8 +38,7 @@ pub(crate) struct Services {
     pub tables: Tables,
     pub assignments: watch::Receiver<Arc<Assignments>>,
     pub ports: watch::Receiver<BTreeMap<String, Vec<PodPort>>>,
-    /// Why pods cannot be connected, for the node's status.
-    pub problem: watch::Sender<Option<String>>,
+    pub problems: Arc<Problems>,
 }
 
 /// What was done last, so that only changes are done.
@@ -48,12 +48,15 @@ struct Done {
     peers: Option<Vec<Peer>>,
     zone: watch::Sender<Arc<Zone>>,
     dns: Option<(Ipv4Addr, CancellationToken)>,
+    /// The name server could not be started.
+    dns_failed: bool,
 }
 
 impl Services {
     pub(crate) async fn run(mut self, shutdown: CancellationToken) {
         let (zone, _) = watch::channel(Arc::new(Zone::empty(&self.config.cluster_domain)));
-        let mut done = Done { seen: None, table: None, peers: None, zone, dns: None };
+        let mut done =
+            Done { seen: None, table: None, peers: None, zone, dns: None, dns_failed: false };
         let mut retry = FIRST_RETRY;
         loop {
             let assignments = self.assignments.borrow_and_update().clone();
@@ -63,7 +66,7 @@ impl Services {
             } else {
                 Ok(())
             };
-            let failed = kept.is_err();
+            let failed = kept.is_err() || done.dns_failed;
             self.tell(&assignments, kept.err());
             retry = if failed { (retry * 2).min(LONGEST_RETRY) } else { FIRST_RETRY };
             tokio::select! {
@@ -83,14 +86,7 @@ impl Services {
             None if !assignments.complete || self.network.gateway().is_some() => None,
             None => Some("the node has no pod range yet".to_owned()),
         };
-        self.problem.send_if_modified(|old| {
-            let changed = *old != problem;
-            if changed && let Some(problem) = &problem {
-                warn!(problem, "network");
-            }
-            old.clone_from(&problem);
-            changed
-        });
+        self.problems.set(Part::Network, problem);
     }
 
     async fn keep(
@@ -134,7 +130,7 @@ impl Services {
         Ok(())
     }
 
-    /// Has a name server on the bridge's address; a failure is tried again with the next change.
+    /// Has a name server on the bridge's address; a failure is told, and tried again.
     async fn keep_dns(&self, gateway: Ipv4Addr, done: &mut Done, shutdown: &CancellationToken) {
         if done
             .dns
@@ -143,6 +139,7 @@ impl Services {
         {
             return;
         }
+        done.dns_failed = false;
         if let Some((_, old)) = done.dns.take() {
             old.cancel();
         }
@@ -155,8 +152,16 @@ impl Services {
                 tokio::spawn(server.run(stop.clone()));
                 info!(%address, "answering names");
                 done.dns = Some((gateway, stop));
+                self.problems.set(Part::Names, None);
             }
-            Err(error) => warn!(%error, "names are not answered"),
+            Err(error) => {
+                done.dns_failed = true;
+                let problem = format!(
+                    "pods cannot look up names: no name server on {address}: {error}; if another program has the \
+                     port, have it listen on its own addresses only; trying again"
+                );
+                self.problems.set(Part::Names, Some(problem));
+            }
         }
     }
 

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{
     DaemonEndpoint, NodeAddress, NodeCondition, NodeDaemonEndpoints, NodeStatus, NodeSystemInfo,
+    ObjectReference,
 };
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
@@ -12,11 +13,15 @@ use pontoon_model::names::{LABEL_ARCH, LABEL_HOSTNAME, LABEL_OS};
 
 use super::facts::Facts;
 use crate::config::AgentConfig;
+use crate::problems::{self, Part};
+use crate::report::NodeEvent;
 
 /// As many pods as a node runs.
 pub(crate) const MOST_PODS: u64 = 110;
 /// What is left to the system, in bytes: pods are not promised the last of the memory.
 const RESERVED_MEMORY: u64 = 100 << 20;
+/// The condition of a node whose name server does not answer.
+const NAMES_CONDITION: &str = "NamesUnavailable";
 /// Less free memory than this is pressure, in bytes.
 const LOW_MEMORY: u64 = 100 << 20;
 /// Less than a tenth of the disk and less than this is pressure, in bytes.
@@ -27,6 +32,16 @@ const LOW_DISK: u64 = 2 << 30;
 pub(crate) struct Health {
     /// Why pods cannot be connected, if they cannot.
     pub network_problem: Option<String>,
+    /// Why pods cannot look up names, if they cannot.
+    pub names_problem: Option<String>,
+}
+
+impl Health {
+    /// What of the node's problems is for its status.
+    pub(crate) fn of(problems: &problems::All) -> Self {
+        let of = |part| problems.get(&part).cloned();
+        Self { network_problem: of(Part::Network), names_problem: of(Part::Names) }
+    }
 }
 
 /// The status at `now`; `before` is the one told last.
@@ -138,8 +153,14 @@ fn conditions(
         ),
         ("Ready", ready),
     ];
+    // Kubernetes has no condition for it, and needs none while nothing is wrong.
+    let names = health
+        .names_problem
+        .as_ref()
+        .map(|problem| (NAMES_CONDITION, (true, "NameServerFailed".to_owned(), problem.clone())));
     let told = before.and_then(|status| status.conditions.as_ref());
     all.into_iter()
+        .chain(names)
         .map(|(kind, (holds, reason, message))| {
             let status = if holds { "True" } else { "False" }.to_owned();
             let same = told.into_iter().flatten().find(|c| c.type_ == kind && c.status == status);
@@ -155,6 +176,32 @@ fn conditions(
             }
         })
         .collect()
+}
+
+/// The events that go with a change of status: what is told here and has no object of its own.
+pub(crate) fn news(
+    config: &AgentConfig,
+    before: Option<&NodeStatus>,
+    status: &NodeStatus,
+    at: Timestamp,
+) -> Option<NodeEvent> {
+    let names = |status: &NodeStatus| {
+        let mut all = status.conditions.iter().flatten();
+        all.find(|condition| condition.type_ == NAMES_CONDITION).cloned()
+    };
+    let now = names(status)?;
+    if before.and_then(names).is_some_and(|before| before.message == now.message) {
+        return None;
+    }
+    let regarding = ObjectReference {
+        api_version: Some("v1".to_owned()),
+        kind: Some("Node".to_owned()),
+        name: Some(config.node_name.clone()),
+        uid: Some(config.node_name.clone()),
+        ..ObjectReference::default()
+    };
+    let message = now.message.unwrap_or_default();
+    Some(NodeEvent { regarding, warning: true, reason: "NameServerFailed", message, at })
 }
 
 /// Whether two statuses say the same, but for when they were told.
@@ -188,7 +235,7 @@ mod tests {
 
     fn tell(facts: &Facts, problem: Option<&str>) -> Vec<(String, String)> {
         let config = AgentConfig::new("n1", "192.168.0.1".parse().unwrap(), "/d", "/r");
-        let health = Health { network_problem: problem.map(str::to_owned) };
+        let health = Health { network_problem: problem.map(str::to_owned), ..Health::default() };
         let status = node_status(Timestamp::UNIX_EPOCH, &config, facts, &health, None);
         let conditions = status.conditions.unwrap().into_iter();
         conditions
@@ -212,6 +259,29 @@ mod tests {
         check(Facts { disk_available_bytes: 1, ..facts() }, None, "DiskPressure");
         check(Facts { processes: 950, ..facts() }, None, "PIDPressure");
         check(facts(), Some("no range"), "Ready");
+    }
+
+    #[test]
+    fn a_name_server_that_fails_is_a_condition_and_an_event() {
+        let config = AgentConfig::new("n1", "192.168.0.1".parse().unwrap(), "/d", "/r");
+        let at = Timestamp::UNIX_EPOCH;
+        let tell = |problem: Option<&str>, before: Option<&NodeStatus>| {
+            let problem = problem.map(|problem| (Part::Names, problem.to_owned()));
+            let health = Health::of(&problem.into_iter().collect());
+            let status = node_status(at, &config, &facts(), &health, before);
+            let event = news(&config, before, &status, at).map(|event| event.message);
+            (status, event)
+        };
+        let (well, event) = tell(None, None);
+        assert_eq!(event, None);
+        let (ill, event) = tell(Some("port 53 is taken"), Some(&well));
+        assert_eq!(event.as_deref(), Some("port 53 is taken"));
+        let condition = ill.conditions.as_ref().unwrap().last().unwrap();
+        assert_eq!(
+            (condition.type_.as_str(), condition.status.as_str()),
+            (NAMES_CONDITION, "True")
+        );
+        assert_eq!(tell(Some("port 53 is taken"), Some(&ill)).1, None, "it is no news");
     }
 
     #[test]

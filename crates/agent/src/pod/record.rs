@@ -1,7 +1,8 @@
 //! What is kept of a pod on disk, so that a new daemon finds it again: the pod as it was wanted and its state.
 
-use std::io;
-use std::path::Path;
+use std::collections::HashSet;
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::Pod;
@@ -51,6 +52,30 @@ impl Record {
         entries.filter_map(record).collect()
     }
 
+    /// The layers that any record below the data directory names; an error if one cannot be read.
+    pub(crate) fn layers(data_dir: &Path) -> io::Result<HashSet<PathBuf>> {
+        let entries = match std::fs::read_dir(data_dir.join("pods")) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(HashSet::new()),
+            entries => entries?,
+        };
+        let mut layers = HashSet::new();
+        for entry in entries {
+            let path = entry?.path().join(FILE);
+            let wrong = |error: &dyn std::fmt::Display| {
+                io::Error::other(format!("{}: {error}", path.display()))
+            };
+            let file = match std::fs::File::open(&path) {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+                file => file.map_err(|error| wrong(&error))?,
+            };
+            let mut bytes = Vec::new();
+            file.take(MOST_BYTES).read_to_end(&mut bytes).map_err(|error| wrong(&error))?;
+            let record: Self = serde_json::from_slice(&bytes).map_err(|error| wrong(&error))?;
+            layers.extend(record.state.images.into_values().flat_map(|image| image.layers));
+        }
+        Ok(layers)
+    }
+
     /// The record's bytes.
     pub(crate) fn encode(pod: &Arc<Pod>, state: &PodState) -> serde_json::Result<Vec<u8>> {
         serde_json::to_vec(&Self { pod: pod.clone(), state: state.clone() })
@@ -94,9 +119,28 @@ mod tests {
         Record::write(&pods.join("u-1"), &Record::encode(&Arc::new(pod), &state).unwrap()).unwrap();
         std::fs::create_dir_all(pods.join("u-2")).unwrap();
         std::fs::write(pods.join("u-2").join(FILE), "{").unwrap();
+        let error = Record::layers(dir.path()).unwrap_err();
+        assert!(error.to_string().contains("u-2/record.json"), "{error}");
         let found = Record::read_all(dir.path());
         assert_eq!(found.len(), 1);
         assert_eq!((found[0].0.uid.as_str(), &found[0].1.state), ("u-1", &state));
+    }
+
+    #[test]
+    fn layers_of_all_records() {
+        let dir = tempfile::tempdir().unwrap();
+        assert!(Record::layers(dir.path()).unwrap().is_empty());
+        for (uid, layer) in [("u-1", "/l/1"), ("u-2", "/l/2")] {
+            let mut state = PodState::default();
+            let image =
+                crate::images::ImageHere { layers: vec![layer.into()], ..Default::default() };
+            state.images.insert("a".to_owned(), image);
+            let bytes = Record::encode(&Arc::default(), &state).unwrap();
+            Record::write(&dir.path().join("pods").join(uid), &bytes).unwrap();
+        }
+        std::fs::create_dir_all(dir.path().join("pods/u-3")).unwrap();
+        let layers = Record::layers(dir.path()).unwrap();
+        assert_eq!(layers, HashSet::from(["/l/1".into(), "/l/2".into()]));
     }
 
     #[test]

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use k8s_openapi::api::core::v1::{Container, Pod, PodSpec};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
+use pontoon_model::validate::MAX_GRACE_SECONDS;
 
 /// When a container whose run is over is started again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -119,7 +120,12 @@ pub(crate) fn grace(pod: &Pod) -> Duration {
         .deletion_grace_period_seconds
         .filter(|_| pod.metadata.deletion_timestamp.is_some())
         .or(spec(pod).termination_grace_period_seconds);
-    Duration::from_secs(asked.and_then(|seconds| u64::try_from(seconds).ok()).unwrap_or(30))
+    asked.and_then(grace_seconds).unwrap_or(Duration::from_secs(30))
+}
+
+/// A grace period given in seconds, bounded: it is added to the clock. `None` if it is negative.
+pub(crate) fn grace_seconds(seconds: i64) -> Option<Duration> {
+    u64::try_from(seconds.min(MAX_GRACE_SECONDS)).ok().map(Duration::from_secs)
 }
 
 /// The number of a port given by number or by the name it has in the container.

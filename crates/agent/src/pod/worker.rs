@@ -10,6 +10,7 @@ mod probes;
 mod sandbox;
 mod start;
 mod stop;
+mod survive;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -157,7 +158,7 @@ impl Worker {
         let span = info_span!("pod", namespace = %id.namespace, name = %id.name);
         let run = async move {
             tokio::select! {
-                () = worker.run(order_receiver, receiver) => {}
+                () = worker.live(order_receiver, receiver) => {}
                 () = shutdown.cancelled() => {}
             }
         };
@@ -167,11 +168,11 @@ impl Worker {
 
     async fn run(
         &mut self,
-        mut orders: watch::Receiver<Order>,
-        mut notes: mpsc::UnboundedReceiver<Note>,
+        orders: &mut watch::Receiver<Order>,
+        notes: &mut mpsc::UnboundedReceiver<Note>,
     ) {
         if self.was_never_here() {
-            return self.finish();
+            return self.finish().await;
         }
         self.adopt().await;
         loop {
@@ -238,7 +239,7 @@ impl Worker {
                 self.state.failure = Some(failure);
             }
             Action::TearDown => self.tear_down().await,
-            Action::Finish => self.finish(),
+            Action::Finish => self.finish().await,
         }
     }
 
@@ -350,7 +351,8 @@ impl Worker {
         }
     }
 
-    fn finish(&mut self) {
+    async fn finish(&mut self) {
+        self.clear_leavings().await;
         for directory in [&self.dirs.run, &self.dirs.data] {
             match std::fs::remove_dir_all(directory) {
                 Err(error) if error.kind() != std::io::ErrorKind::NotFound => {

@@ -13,6 +13,9 @@ use super::{pod_update, scheduling, volume};
 
 const RESTART_POLICIES: &[&str] = &["Always", "OnFailure", "Never"];
 const DNS_POLICIES: &[&str] = &["ClusterFirstWithHostNet", "ClusterFirst", "Default", "None"];
+/// The longest time that a pod, or one of its containers, may be given to end, in seconds: 68 years. Kubernetes has no
+/// bound, but what is added to a clock must have one.
+pub const MAX_GRACE_SECONDS: i64 = i32::MAX as i64;
 /// The largest user or group number.
 const MAX_ID: i64 = i32::MAX as i64;
 
@@ -40,10 +43,12 @@ pub(super) fn pod_spec(at: &Path<'_>, spec: &PodSpec, faults: &mut Faults) {
     faults.one_of(&at.child("restartPolicy"), restart, RESTART_POLICIES);
     let dns = spec.dns_policy.as_deref().unwrap_or_default();
     faults.one_of(&at.child("dnsPolicy"), dns, DNS_POLICIES);
-    faults.not_negative(
-        &at.child("terminationGracePeriodSeconds"),
-        spec.termination_grace_period_seconds,
-    );
+    let grace = at.child("terminationGracePeriodSeconds");
+    faults.not_negative(&grace, spec.termination_grace_period_seconds);
+    if let Some(seconds) = spec.termination_grace_period_seconds.filter(|s| *s > MAX_GRACE_SECONDS)
+    {
+        faults.invalid(&grace, seconds, "must be less than or equal to 2147483647");
+    }
     if let Some(seconds) = spec.active_deadline_seconds
         && !(1..=i64::from(i32::MAX)).contains(&seconds)
     {

@@ -6,6 +6,7 @@ use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use super::faults::Faults;
 use super::name;
 use super::path::Path;
+use super::pod::MAX_GRACE_SECONDS;
 
 pub(super) fn of_container(at: &Path<'_>, container: &Container, faults: &mut Faults) {
     let probes = [
@@ -19,6 +20,12 @@ pub(super) fn of_container(at: &Path<'_>, container: &Container, faults: &mut Fa
         check(&at, probe, faults);
         if kills && probe.success_threshold != Some(1) {
             faults.invalid(&at.child("successThreshold"), probe.success_threshold, "must be 1");
+        }
+        if let Some(seconds) = probe.termination_grace_period_seconds.filter(|_| kills)
+            && !(1..=MAX_GRACE_SECONDS).contains(&seconds)
+        {
+            let why = "must be between 1 and 2147483647, inclusive";
+            faults.invalid(&at.child("terminationGracePeriodSeconds"), seconds, why);
         }
         if !kills && probe.termination_grace_period_seconds.is_some() {
             let at = at.child("terminationGracePeriodSeconds");

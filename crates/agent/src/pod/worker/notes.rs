@@ -1,10 +1,14 @@
 //! What comes to a pod's task from beside: ends of containers, pulled images, findings of probes.
 
+use std::fs::File;
+use std::io::{self, Read, Seek, SeekFrom};
+use std::path::Path;
 use std::time::Duration;
 
 use jiff::Timestamp;
 use pontoon_container::Exit as RuntimeExit;
-use tracing::debug;
+use rustix::fs::{Mode, OFlags};
+use tracing::{debug, warn};
 
 use super::Worker;
 use crate::images::{Ensured, NoImage, PullPolicy};
@@ -17,8 +21,8 @@ use crate::pod::state::{
 use crate::probe::verdict::Kind;
 use crate::probe::watch::Finding;
 
-/// As much of a termination message as is kept, in bytes.
-const MOST_MESSAGE_BYTES: usize = 4096;
+/// As much of a termination message as is kept, in bytes: its end.
+const MOST_MESSAGE_BYTES: u64 = 4096;
 
 /// Something that a pod's task should know.
 #[derive(Debug)]
@@ -33,6 +37,8 @@ pub(crate) enum Note {
     Pulled { container: String, took: Duration, result: Result<Box<Ensured>, NoImage> },
     /// A probe's answer.
     Found { container_id: String, finding: Finding },
+    /// A preStop hook failed; the container ends all the same.
+    PreStopFailed { container_id: String, problem: String },
     /// A postStart hook is over.
     Hooked { container_id: String, problem: Option<String> },
 }
@@ -45,6 +51,9 @@ impl Worker {
             Note::Look => self.look().await,
             Note::Pulled { container, took, result } => self.pulled(&container, took, result),
             Note::Found { container_id, finding } => self.found(&container_id, finding),
+            Note::PreStopFailed { container_id, problem } => {
+                self.pre_stop_failed(&container_id, &problem);
+            }
             Note::Hooked { container_id, problem } => self.hooked(&container_id, problem),
         }
     }
@@ -101,8 +110,8 @@ impl Worker {
     /// What the program left as its last words, by the container's policy.
     fn termination_message(&self, name: &str, restarts: u32, failed: bool) -> Option<String> {
         let container = all_containers(&self.pod).find(|c| c.name == name)?;
-        let bytes = std::fs::read(self.dirs.termination_message(name)).unwrap_or_default();
-        let text = String::from_utf8_lossy(&bytes[..bytes.len().min(MOST_MESSAGE_BYTES)]);
+        let bytes = last_words(&self.dirs.termination_message(name)).unwrap_or_default();
+        let text = String::from_utf8_lossy(&bytes);
         let by_log =
             container.termination_message_policy.as_deref() == Some("FallbackToLogsOnError");
         let text = if text.is_empty() && by_log && failed {
@@ -237,6 +246,12 @@ impl Worker {
         }
     }
 
+    fn pre_stop_failed(&mut self, id: &str, problem: &str) {
+        let Some(name) = self.running(id) else { return };
+        let message = format!("PreStopHook failed: {problem}");
+        self.event(true, "FailedPreStopHook", message, Some(&name));
+    }
+
     fn hooked(&mut self, id: &str, problem: Option<String>) {
         let Some(name) = self.running(id) else { return };
         if let Some(tasks) = self.tasks.get_mut(&name) {
@@ -264,11 +279,52 @@ impl Worker {
         self.volumes.clear();
         self.volumes_ready = false;
         self.publish_ports();
-        if let Some(cell) = self.cell.take()
+        // Known until it is gone. What stays of it all the same is removed before the next one is made.
+        if let Some(cell) = self.cell.clone()
             && let Err(error) = cell.remove().await
         {
-            debug!(%error, "removing a sandbox");
+            warn!(%error, "removing a sandbox");
         }
+        self.cell = None;
         self.state.sandbox = SandboxState::Absent;
+    }
+}
+
+/// The end of the file that a container leaves its last words in. The container decides what is in it and how much, and
+/// perhaps what it is: nothing is followed, waited for or read beyond the bound.
+fn last_words(path: &Path) -> io::Result<Vec<u8>> {
+    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    let mut file = File::from(rustix::fs::open(path, flags, Mode::empty())?);
+    let found = file.metadata()?;
+    if !found.is_file() {
+        return Err(io::ErrorKind::InvalidInput.into());
+    }
+    file.seek(SeekFrom::Start(found.len().saturating_sub(MOST_MESSAGE_BYTES)))?;
+    let mut bytes = Vec::new();
+    // It may grow meanwhile.
+    file.take(MOST_MESSAGE_BYTES).read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn last_words_are_bounded_and_only_of_plain_files() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("message");
+        // A sparse file far larger than the memory of most machines.
+        File::create(&path).unwrap().set_len(1 << 40).unwrap();
+        assert_eq!(last_words(&path).unwrap().len(), 4096);
+        std::fs::write(&path, "x".repeat(5000) + "the end").unwrap();
+        assert!(last_words(&path).unwrap().ends_with(b"xthe end"));
+        let link = dir.path().join("link");
+        std::os::unix::fs::symlink(&path, &link).unwrap();
+        let pipe = dir.path().join("pipe");
+        nix::unistd::mkfifo(&pipe, nix::sys::stat::Mode::S_IRWXU).unwrap();
+        for other in [link.as_path(), pipe.as_path(), dir.path()] {
+            assert!(last_words(other).is_err(), "{}", other.display());
+        }
     }
 }

@@ -2,17 +2,15 @@
 
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
-use std::sync::Arc;
 use std::time::Duration;
 
 use pontoon_container::SandboxSpec;
 use thiserror::Error;
-use tracing::{info, warn};
+use tracing::info;
 
 use super::Worker;
 use crate::container::name_files::{hosts, resolv_conf};
 use crate::container::{ConfigError, limits};
-use crate::engine::Cell;
 use crate::pod::spec::{containers, hostname, init_containers, spec, uses_host_network};
 use crate::pod::state::{SandboxState, after, back_off};
 use crate::shared::PodPort;
@@ -22,8 +20,6 @@ use crate::wires::WireError;
 
 const FIRST_RETRY: Duration = Duration::from_secs(1);
 const LONGEST_RETRY: Duration = Duration::from_secs(60);
-/// Between attempts to remove what does not go.
-const REMOVE_RETRY: Duration = Duration::from_secs(1);
 
 /// The labels by which a sandbox is known again.
 pub(crate) const LABEL_UID: &str = "pontoon.io/pod-uid";
@@ -198,12 +194,12 @@ impl Worker {
     pub(super) async fn tear_down(&mut self) {
         self.tasks.clear();
         self.pulls.abort_all();
-        if let Some(cell) = self.cell.take() {
-            let cell: Arc<dyn Cell> = cell;
+        if let Some(cell) = self.cell.clone() {
+            let mut failures = 0;
             while let Err(error) = cell.remove().await {
-                warn!(%error, "a sandbox cannot be removed; trying again");
-                tokio::time::sleep(REMOVE_RETRY).await;
+                self.still_there(&error, &mut failures).await;
             }
+            self.cell = None;
             info!("sandbox removed");
         }
         self.shared.wires.detach(&self.id.uid).await;
@@ -211,5 +207,22 @@ impl Worker {
         self.volumes_ready = false;
         self.state.sandbox = SandboxState::Absent;
         self.publish_ports();
+    }
+
+    /// Removes what an earlier sandbox of this pod left and could not be removed then.
+    pub(super) async fn clear_leavings(&mut self) {
+        let (engine, uid) = (self.shared.engine.clone(), self.id.uid.clone());
+        let mut failures = 0;
+        while let Err(error) = engine.clear(&uid).await {
+            self.still_there(&error, &mut failures).await;
+        }
+    }
+
+    /// Says that something could not be removed, and waits before the next attempt.
+    async fn still_there(&mut self, error: &pontoon_container::Error, failures: &mut u32) {
+        let pause = back_off(FIRST_RETRY, LONGEST_RETRY, *failures);
+        *failures = failures.saturating_add(1);
+        self.event(true, "FailedKillPod", format!("error killing pod: {error}"), None);
+        tokio::time::sleep(pause).await;
     }
 }

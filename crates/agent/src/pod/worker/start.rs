@@ -15,7 +15,7 @@ use super::Worker;
 use super::container_spec::ToRun;
 use crate::container::ConfigError;
 use crate::pod::record::container_id;
-use crate::pod::state::{Exit, Run, Wait, after, back_off};
+use crate::pod::state::{Exit, ImageState, Run, Wait, after, back_off};
 use crate::volume::sandbox_mounts::mount_in;
 
 const FIRST_RETRY: Duration = Duration::from_secs(2);
@@ -124,6 +124,10 @@ impl Worker {
             return self.ended(name, exit);
         }
         let own = self.state.container_mut(name);
+        if matches!(error, StartError::Create(_)) {
+            // Its layers may have been removed meanwhile: it is looked for again.
+            own.image = ImageState::Unknown;
+        }
         let pause = back_off(FIRST_RETRY, LONGEST_RETRY, own.start_failures);
         own.start_failures = own.start_failures.saturating_add(1);
         own.run = Run::Waiting(Wait {

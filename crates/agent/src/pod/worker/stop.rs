@@ -2,32 +2,54 @@
 
 use std::time::Duration;
 
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep_until};
 use tokio_util::task::AbortOnDropHandle;
 use tracing::debug;
 
-use super::{Worker, leave};
-use crate::pod::spec::{all_containers, grace};
+use super::{Note, Worker, leave};
+use crate::pod::spec::{all_containers, grace, grace_seconds};
 use crate::probe::ask::{Asked, Question};
 
 const SIGTERM: i32 = 15;
 const SIGKILL: i32 = 9;
-/// A container gets at least this long after its hook, in seconds.
+/// A container gets at least this long after its hook.
 const AFTER_HOOK: Duration = Duration::from_secs(2);
 /// Between kills of what does not die.
 const KILL_AGAIN: Duration = Duration::from_secs(5);
 
+/// When a container's grace is over.
+#[derive(Clone, Copy, Debug, PartialEq, PartialOrd)]
+enum Deadline {
+    /// It was given none: it is killed without a word.
+    AtOnce,
+    At(Instant),
+}
+
+impl Deadline {
+    fn after(grace: Duration) -> Self {
+        if grace.is_zero() {
+            return Self::AtOnce;
+        }
+        let now = Instant::now();
+        // Beyond the clock there is no deadline; a shorter one may be given later.
+        Self::At(now.checked_add(grace).unwrap_or_else(|| now + BEYOND))
+    }
+}
+
+/// As good as never.
+const BEYOND: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
+
 /// A container on its way to its end.
 pub(super) struct StopTask {
-    deadline: watch::Sender<Instant>,
+    deadline: watch::Sender<Deadline>,
     _task: AbortOnDropHandle<()>,
 }
 
 impl StopTask {
     /// Makes the grace no longer than this from now.
     pub(super) fn shorten(&self, grace: Duration) {
-        let earlier = Instant::now() + grace;
+        let earlier = Deadline::after(grace);
         self.deadline.send_if_modified(|deadline| {
             let shorter = earlier < *deadline;
             if shorter {
@@ -62,16 +84,18 @@ impl Worker {
             .and_then(|l| l.stop_signal.as_deref())
             .or_else(|| self.state.images.get(name).and_then(|image| image.stop_signal.as_deref()));
         let signal = named.and_then(signal_number).unwrap_or(SIGTERM);
-        let (deadline, until) = watch::channel(Instant::now() + grace);
+        let (deadline, until) = watch::channel(Deadline::after(grace));
         let tasks = self.tasks.entry(name.to_owned()).or_default();
         tasks.hook = None;
+        let notes = self.notes.clone();
         let left = leave::services(self.id.uid.clone(), self.shared.assignments.clone());
         let ending = async move {
             if leaves {
                 // Half of the grace is the program's own, whatever becomes of the services.
                 drop(tokio::time::timeout(grace / 2, unless_passed(&until, left)).await);
             }
-            end(asked, hook, signal, until).await;
+            let ending = Ending { asked, signal, deadline: until };
+            ending.run(hook, notes).await;
         };
         let task = AbortOnDropHandle::new(tokio::spawn(ending));
         tasks.stop = Some(StopTask { deadline, _task: task });
@@ -84,58 +108,76 @@ impl Worker {
             let probe = c.liveness_probe.as_ref().or(c.startup_probe.as_ref())?;
             probe.termination_grace_period_seconds
         });
-        own.and_then(|seconds| u64::try_from(seconds).ok())
-            .map_or_else(|| grace(&self.pod), Duration::from_secs)
+        own.and_then(grace_seconds).unwrap_or_else(|| grace(&self.pod))
     }
 }
 
-/// Ends the container; runs until it is dropped because the container ended.
-async fn end(
+/// The end of one container.
+struct Ending {
     asked: Asked,
-    hook: Option<Question>,
     signal: i32,
-    mut deadline: watch::Receiver<Instant>,
-) {
-    if let Some(hook) = hook {
-        tokio::select! {
-            outcome = hook.ask(&asked, Duration::MAX) => {
-                if let Err(problem) = outcome {
-                    debug!(container = asked.container_id, problem, "preStop hook failed");
-                }
-            }
-            () = passed(&mut deadline) => {}
+    deadline: watch::Receiver<Deadline>,
+}
+
+impl Ending {
+    /// Ends the container; runs until it is dropped because the container ended.
+    async fn run(mut self, hook: Option<Question>, notes: mpsc::UnboundedSender<Note>) {
+        let hooked = hook.is_some();
+        if let Some(hook) = hook.filter(|_| !self.is_at_once())
+            && let Err(problem) = self.ask(&hook).await
+        {
+            let container_id = self.asked.container_id.clone();
+            // The pod's task may be over already.
+            drop(notes.send(Note::PreStopFailed { container_id, problem }));
         }
-        // Shortens nothing: the hook may have used up all of the grace.
         let least = Instant::now() + AFTER_HOOK;
-        if *deadline.borrow() < least && !is_immediate(&deadline) {
-            kill(&asked, signal).await;
-            sleep_until(least).await;
+        if !self.is_at_once() {
+            self.signal().await;
+            passed(&mut self.deadline).await;
+        }
+        if hooked && !self.is_at_once() {
+            // The hook may have used up all of the grace; the program has its own part all the same.
+            tokio::select! {
+                () = sleep_until(least) => {}
+                _ = self.deadline.wait_for(|deadline| *deadline == Deadline::AtOnce) => {}
+            }
+        }
+        self.kill().await;
+    }
+
+    async fn ask(&mut self, hook: &Question) -> Result<(), String> {
+        tokio::select! {
+            outcome = hook.ask(&self.asked, Duration::MAX) => outcome,
+            () = passed(&mut self.deadline) => {
+                Err("it was not done when the grace period was over".to_owned())
+            }
         }
     }
-    if !is_immediate(&deadline) {
-        kill(&asked, signal).await;
-        passed(&mut deadline).await;
+
+    fn is_at_once(&self) -> bool {
+        *self.deadline.borrow() == Deadline::AtOnce
     }
-    loop {
-        if let Err(error) = asked.cell.kill_all(&asked.container_id, SIGKILL).await {
-            debug!(container = asked.container_id, %error, "killing a container");
+
+    async fn signal(&self) {
+        let Asked { cell, container_id, .. } = &self.asked;
+        if let Err(error) = cell.kill(container_id, self.signal).await {
+            debug!(container = container_id, %error, "signalling a container");
         }
-        tokio::time::sleep(KILL_AGAIN).await;
     }
-}
 
-fn is_immediate(deadline: &watch::Receiver<Instant>) -> bool {
-    *deadline.borrow() <= Instant::now()
-}
-
-async fn kill(asked: &Asked, signal: i32) {
-    if let Err(error) = asked.cell.kill(&asked.container_id, signal).await {
-        debug!(container = asked.container_id, %error, "signalling a container");
+    async fn kill(&self) {
+        let Asked { cell, container_id, .. } = &self.asked;
+        loop {
+            if let Err(error) = cell.kill_all(container_id, SIGKILL).await {
+                debug!(container = container_id, %error, "killing a container");
+            }
+            tokio::time::sleep(KILL_AGAIN).await;
+        }
     }
 }
 
 /// Waits for something, but not beyond the deadline.
-async fn unless_passed(deadline: &watch::Receiver<Instant>, what: impl Future<Output = ()>) {
+async fn unless_passed(deadline: &watch::Receiver<Deadline>, what: impl Future<Output = ()>) {
     let mut deadline = deadline.clone();
     tokio::select! {
         () = what => {}
@@ -144,9 +186,9 @@ async fn unless_passed(deadline: &watch::Receiver<Instant>, what: impl Future<Ou
 }
 
 /// Waits for the deadline, also if it is brought forward meanwhile.
-async fn passed(deadline: &mut watch::Receiver<Instant>) {
+async fn passed(deadline: &mut watch::Receiver<Deadline>) {
     loop {
-        let at = *deadline.borrow_and_update();
+        let Deadline::At(at) = *deadline.borrow_and_update() else { return };
         tokio::select! {
             () = sleep_until(at) => return,
             changed = deadline.changed() => {

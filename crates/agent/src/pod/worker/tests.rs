@@ -82,6 +82,101 @@ async fn who_does_not_end_is_killed_when_its_grace_is_over() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_grace_beyond_the_clock_is_no_fault() {
+    let mut stage = Stage::new();
+    stage.engine.ignore_term();
+    let mut wanted = pod(json!({"terminationGracePeriodSeconds": i64::MAX,
+        "containers": [{"name": "a", "image": "i"}]}));
+    let handle = stage.begin(&wanted);
+    stage.started("a.0").await;
+    wanted.metadata.deletion_timestamp = Some(Time(stage.now()));
+    stage.order(&handle, &wanted);
+    stage.called("kill a.0 15").await;
+    wanted.metadata.deletion_grace_period_seconds = Some(3);
+    stage.order(&handle, &wanted);
+    let asked = stage.now();
+    stage.gone().await;
+    assert_eq!(stage.now().duration_since(asked), SignedDuration::from_secs(3));
+    assert!(!stage.events().contains(&"InternalError".to_owned()));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_fault_in_the_task_loses_nothing_that_runs() {
+    let mut stage = Stage::new();
+    let mut wanted =
+        pod(json!({"containers": [{"name": "a", "image": "i"}, {"name": "b", "image": "i"}]}));
+    let handle = stage.begin(&wanted);
+    stage.started("b.0").await;
+    stage.engine.break_down(3);
+    stage.exit(&handle, "b.0", 1);
+    stage.event("InternalError").await;
+    assert!(!handle.is_finished());
+    stage.started("b.1").await;
+    let calls = stage.calls();
+    assert_eq!(calls.iter().filter(|call| *call == "sandbox u-1").count(), 1, "{calls:?}");
+    assert_eq!(stage.engine.state("a.0"), Some(RuntimeState::Running));
+    wanted.metadata.deletion_timestamp = Some(Time(stage.now()));
+    stage.order(&handle, &wanted);
+    stage.gone().await;
+    assert!(stage.calls().contains(&"remove u-1".to_owned()));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_pod_is_not_gone_while_something_of_it_is_left() {
+    let mut stage = Stage::new();
+    let mut wanted = pod(json!({"containers": [{"name": "a", "image": "i"}]}));
+    let handle = stage.begin(&wanted);
+    stage.started("a.0").await;
+    stage.engine.get_stuck(3);
+    wanted.metadata.deletion_timestamp = Some(Time(stage.now()));
+    let asked = stage.now();
+    stage.order(&handle, &wanted);
+    stage.event("FailedKillPod").await;
+    assert!(stage.pod_directory("u-1").exists());
+    stage.gone().await;
+    assert_eq!(stage.now().duration_since(asked), SignedDuration::from_secs(1 + 2 + 4));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_hook_that_uses_up_the_grace_leaves_two_seconds_to_end_well() {
+    let mut stage = Stage::new();
+    stage.engine.ignore_term();
+    let lifecycle = json!({"preStop": {"sleep": {"seconds": 100}}});
+    let mut wanted = pod(json!({"terminationGracePeriodSeconds": 5,
+        "containers": [{"name": "a", "image": "i", "lifecycle": lifecycle}]}));
+    let handle = stage.begin(&wanted);
+    stage.started("a.0").await;
+    let asked = stage.now();
+    wanted.metadata.deletion_timestamp = Some(Time(asked));
+    stage.order(&handle, &wanted);
+    stage.called("kill a.0 15").await;
+    assert_eq!(stage.now().duration_since(asked), SignedDuration::from_secs(5));
+    stage.called("kill all a.0 9").await;
+    assert_eq!(stage.now().duration_since(asked), SignedDuration::from_secs(7));
+    stage.gone().await;
+    assert!(stage.events().contains(&"FailedPreStopHook".to_owned()));
+}
+
+#[tokio::test(start_paused = true)]
+async fn without_any_grace_a_container_is_killed_at_once() {
+    let mut stage = Stage::new();
+    let lifecycle = json!({"preStop": {"sleep": {"seconds": 100}}});
+    let mut wanted =
+        pod(json!({"containers": [{"name": "a", "image": "i", "lifecycle": lifecycle}]}));
+    let handle = stage.begin(&wanted);
+    stage.started("a.0").await;
+    let asked = stage.now();
+    wanted.metadata.deletion_timestamp = Some(Time(asked));
+    stage.order(&handle, &wanted);
+    stage.event("Killing").await;
+    wanted.metadata.deletion_grace_period_seconds = Some(0);
+    stage.order(&handle, &wanted);
+    stage.gone().await;
+    assert_eq!(stage.now().duration_since(asked), SignedDuration::ZERO);
+    assert!(!stage.calls().contains(&"kill a.0 15".to_owned()));
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_shorter_grace_is_heeded_while_the_pod_ends() {
     let mut stage = Stage::new();
     stage.engine.ignore_term();

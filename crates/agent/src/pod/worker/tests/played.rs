@@ -50,6 +50,8 @@ pub(super) struct PlayedEngine {
     ignores_term: AtomicBool,
     answer: AtomicI32,
     refused: AtomicU32,
+    faults: AtomicU32,
+    stuck: AtomicU32,
     me: std::sync::Weak<Self>,
 }
 
@@ -62,6 +64,8 @@ impl PlayedEngine {
             ignores_term: AtomicBool::new(false),
             answer: AtomicI32::new(0),
             refused: AtomicU32::new(0),
+            faults: AtomicU32::new(0),
+            stuck: AtomicU32::new(0),
             me: me.clone(),
         })
     }
@@ -81,6 +85,22 @@ impl PlayedEngine {
 
     pub(super) fn refuse_sandboxes(&self, count: u32) {
         self.refused.store(count, Ordering::Relaxed);
+    }
+
+    /// So many of the next steps panic.
+    pub(super) fn break_down(&self, times: u32) {
+        self.faults.store(times, Ordering::Relaxed);
+    }
+
+    /// So often what is left of a sandbox cannot be removed.
+    pub(super) fn get_stuck(&self, times: u32) {
+        self.stuck.store(times, Ordering::Relaxed);
+    }
+
+    fn perhaps_break_down(&self) {
+        let next = |n: u32| n.checked_sub(1);
+        let left = self.faults.fetch_update(Ordering::Relaxed, Ordering::Relaxed, next);
+        assert!(left.is_err(), "a fault that is played");
     }
 
     pub(super) fn refusals_left(&self) -> u32 {
@@ -124,6 +144,14 @@ impl Engine for PlayedEngine {
         self.call(format!("sandbox {}", spec.id));
         self.containers.lock().unwrap().clear();
         Ok(self.me.upgrade().unwrap())
+    }
+
+    async fn clear(&self, sandbox: &str) -> Result<()> {
+        let next = |n: u32| n.checked_sub(1);
+        match self.stuck.fetch_update(Ordering::Relaxed, Ordering::Relaxed, next) {
+            Ok(_) => Err(Error::SandboxExists(sandbox.to_owned())),
+            Err(_) => Ok(()),
+        }
     }
 }
 
@@ -178,6 +206,7 @@ impl Cell for PlayedEngine {
     }
 
     async fn delete(&self, container: &str) -> Result<()> {
+        self.perhaps_break_down();
         self.call(format!("delete {container}"));
         self.containers.lock().unwrap().remove(container);
         Ok(())
