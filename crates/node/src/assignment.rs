@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use crate::identity::Role;
+use crate::known::KnownNode;
 use crate::membership::ManagerAddress;
 
 /// One line of the stream.
@@ -25,6 +26,8 @@ pub enum Line {
     Complete,
     /// The managers that a node may ask.
     Managers { managers: Vec<ManagerAddress> },
+    /// All nodes of the cluster.
+    Nodes { nodes: Vec<KnownNode> },
     /// The role that the node is to have.
     Role { role: Role },
     /// The stream is alive.

@@ -1,5 +1,5 @@
 //! Images between nodes: a node asks the others for what it lacks, by digest, over mutual TLS, and serves
-//! what it has.
+//! what it has. Only nodes that the managers told of take part, and only managers are believed which image a tag is.
 
 use std::io;
 use std::net::SocketAddr;
@@ -23,7 +23,8 @@ use tokio::sync::watch;
 use tokio_util::io::{ReaderStream, StreamReader};
 
 use crate::config::NODE_PORT;
-use crate::identity::node_dns_name;
+use crate::identity::{certificate, node_dns_name};
+use crate::known::{Known, KnownNode};
 use crate::rpc::{Body, Refusal, full};
 use crate::tls::{ALPN_HTTP1, Tls};
 
@@ -49,6 +50,26 @@ pub struct Peers {
     pub node: String,
     pub tls: Tls,
     pub members: watch::Receiver<Arc<Vec<Member>>>,
+    /// The nodes that belong to the cluster.
+    pub known: watch::Receiver<Arc<Known>>,
+}
+
+impl Peers {
+    /// The nodes that live and belong to the cluster, managers first.
+    fn reachable(&self) -> Vec<Peer> {
+        let known = self.known.borrow().clone();
+        let members = self.members.borrow().clone();
+        let alive = members.iter().filter(|m| m.status == Status::Alive && m.name != self.node);
+        let peer = |member: &Member| {
+            let (node, is_manager) = known.named(&member.name)?;
+            let address = SocketAddr::new(member.address.ip(), NODE_PORT);
+            Some(Peer { tls: self.tls.clone(), node: node.clone(), is_manager, address })
+        };
+        let mut peers: Vec<Peer> = alive.filter_map(peer).collect();
+        peers.sort_by_key(|peer| !peer.is_manager);
+        peers.truncate(NODES_ASKED_MAX);
+        peers
+    }
 }
 
 impl Images {
@@ -56,18 +77,41 @@ impl Images {
         self.store.pull(reference, &self.registries, Progress::none()).await
     }
 
+    /// An image that another node has.
     async fn ask_peers(&self, reference: &Reference) -> Option<Arc<Image>> {
-        let peers = self.peers.as_ref()?;
-        let members = peers.members.borrow().clone();
-        let alive = members.iter().filter(|m| m.status == Status::Alive && m.name != peers.node);
-        for member in alive.take(NODES_ASKED_MAX) {
-            let source =
-                Peer { tls: peers.tls.clone(), name: member.name.clone(), address: member.address };
+        let peers = self.peers.as_ref()?.reachable();
+        if reference.digest().is_some() {
+            return self.fetch_from(reference, peers).await;
+        }
+        // Which image a tag stands for nobody can check: a node that runs pods could name its own as anything.
+        let mut manifest = None;
+        for manager in peers.iter().filter(|peer| peer.is_manager) {
+            match manager.manifest(reference).await {
+                Ok(None) => {}
+                Ok(Some(bytes)) => {
+                    manifest = Some(bytes);
+                    break;
+                }
+                Err(error) => {
+                    tracing::debug!(node = manager.node.name, %error, "ask what {reference} is");
+                }
+            }
+        }
+        let manifest = manifest?;
+        let given = |peer| Given { manifest: manifest.clone(), peer };
+        self.fetch_from(reference, peers.into_iter().map(given)).await
+    }
+
+    /// The image from the first of these that has it all.
+    async fn fetch_from<S: BlobSource>(
+        &self,
+        reference: &Reference,
+        sources: impl IntoIterator<Item = S>,
+    ) -> Option<Arc<Image>> {
+        for source in sources {
             match self.store.fetch(reference, &source, Progress::none()).await {
                 Ok(image) => return Some(image),
-                Err(error) => {
-                    tracing::debug!(node = member.name, %error, "fetch {reference} from a node")
-                }
+                Err(error) => tracing::debug!(%error, "fetch {reference} from a node"),
             }
         }
         None
@@ -139,14 +183,21 @@ fn lively<E: Into<Box<dyn std::error::Error + Send + Sync>>>(
 /// One other node as a source of blobs.
 struct Peer {
     tls: Tls,
-    name: String,
+    node: KnownNode,
+    is_manager: bool,
     address: SocketAddr,
 }
 
 impl Peer {
     async fn get(&self, path: &str) -> io::Result<Response<Incoming>> {
-        let address = SocketAddr::new(self.address.ip(), NODE_PORT);
-        let stream = self.tls.connect(address, &node_dns_name(&self.name), ALPN_HTTP1).await?;
+        let name = &self.node.name;
+        let stream = self.tls.connect(self.address, &node_dns_name(name), ALPN_HTTP1).await?;
+        let leaf = stream.get_ref().1.peer_certificates().and_then(<[_]>::first);
+        let who = leaf.map(certificate::Peer::of).transpose().map_err(io::Error::other)?;
+        if !who.is_some_and(|who| self.node.is_of(&who)) {
+            let words = format!("{name} is not the node of that name that the cluster has now");
+            return Err(io::Error::other(words));
+        }
         let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
             .await
             .map_err(io::Error::other)?;
@@ -154,7 +205,7 @@ impl Peer {
         tokio::spawn(connection);
         let request = Request::builder()
             .uri(path)
-            .header(http::header::HOST, &self.name)
+            .header(http::header::HOST, name)
             .body(full(""))
             .map_err(io::Error::other)?;
         let answer = tokio::time::timeout(SILENCE_MAX, sender.send_request(request)).await?;
@@ -174,22 +225,108 @@ impl BlobSource for Peer {
                 Ok(Some(body.map_err(io::Error::other)?.to_bytes()))
             }
             StatusCode::NOT_FOUND => Ok(None),
-            status => Err(io::Error::other(format!("{} answered {status}", self.name))),
+            status => Err(io::Error::other(format!("{} answered {status}", self.node.name))),
         }
     }
 
     async fn blob(&self, digest: &Digest) -> io::Result<Box<dyn AsyncRead + Send + Unpin>> {
         let response = self.get(&format!("/images/blob/{digest}")).await?;
         if response.status() != StatusCode::OK {
-            return Err(io::Error::other(format!("{} answered {}", self.name, response.status())));
+            return Err(io::Error::other(format!(
+                "{} answered {}",
+                self.node.name,
+                response.status()
+            )));
         }
         Ok(Box::new(StreamReader::new(Box::pin(lively(response.into_body().into_data_stream())))))
+    }
+}
+
+/// A node as a source of blobs for a manifest that is known already.
+struct Given {
+    manifest: Bytes,
+    peer: Peer,
+}
+
+#[async_trait]
+impl BlobSource for Given {
+    async fn manifest(&self, _: &Reference) -> io::Result<Option<Bytes>> {
+        Ok(Some(self.manifest.clone()))
+    }
+
+    async fn blob(&self, digest: &Digest) -> io::Result<Box<dyn AsyncRead + Send + Unpin>> {
+        self.peer.blob(digest).await
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::identity::Role;
+    use crate::identity::authority::{Authority, Subject};
+    use crate::identity::certificate::{Credentials, Request};
+    use pontoon_image::ImportChanges;
+    use tokio_util::sync::CancellationToken;
+
+    fn tls(authority: &Authority, name: &str, member: u64) -> Tls {
+        let request = Request::create().unwrap();
+        let (role, address) = (Role::Worker, "127.0.0.1".parse().unwrap());
+        let subject = Subject::Node { name, member, role, address, cluster: "c1" };
+        let certificate_pem = authority.sign(&request.request_pem, &subject).unwrap();
+        let authority_pem = authority.certificate_pem.clone();
+        Tls::new(Credentials { certificate_pem, key_pem: request.key_pem, authority_pem }).unwrap()
+    }
+
+    fn images(dir: &std::path::Path) -> Images {
+        let store = ImageStore::open(dir).unwrap();
+        Images { store, registries: Arc::default(), peers: None }
+    }
+
+    #[tokio::test]
+    async fn a_node_is_asked_only_as_the_one_that_the_cluster_has() {
+        drop(rustls::crypto::CryptoProvider::install_default(
+            crate::tls::provider().as_ref().clone(),
+        ));
+        let dir = tempfile::tempdir().unwrap();
+        let (here, there) = (images(&dir.path().join("a")), images(&dir.path().join("b")));
+        let reference: Reference = "box:1".parse().unwrap();
+        // The end of an empty archive.
+        let tar = io::Cursor::new(vec![0; 1024]);
+        let (changes, none) = (ImportChanges::default(), Progress::none());
+        let image = there.store.import(tar, &reference, changes, none).await.unwrap();
+        let authority = Authority::create("c1").unwrap();
+        let listener = crate::listen::bind("127.0.0.1:0".parse().unwrap()).await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let (stop, serving) = (CancellationToken::new(), Arc::new(there));
+        let _stop = stop.clone().drop_guard();
+        let server = tls(&authority, "n2", 5);
+        tokio::spawn(crate::listen::tls(
+            listener,
+            server,
+            &[ALPN_HTTP1],
+            stop,
+            move |stream, _| {
+                let serving = serving.clone();
+                crate::listen::http(stream, move |request| {
+                    let serving = serving.clone();
+                    async move { serving.serve(&request).await }
+                })
+            },
+        ));
+        let client = tls(&authority, "n1", 4);
+        let peer = |member| {
+            let node = KnownNode { name: "n2".to_owned(), member };
+            Peer { tls: client.clone(), node, is_manager: false, address }
+        };
+        let refused = peer(6).manifest(&reference).await.unwrap_err();
+        assert!(refused.to_string().contains("that the cluster has now"), "{refused}");
+        let manifest = peer(5).manifest(&reference).await.unwrap().unwrap();
+        // By digest from anybody, though it calls it by another name.
+        let given = Given { manifest, peer: peer(5) };
+        let name: Reference = "box:2".parse().unwrap();
+        let fetched = here.fetch_from(&name, [given]).await.unwrap();
+        assert_eq!((fetched.digest, &fetched.reference), (image.digest, &name));
+    }
 
     #[tokio::test(start_paused = true)]
     async fn a_blob_that_stops_coming_is_an_error() {

@@ -10,6 +10,7 @@ mod events;
 mod identity;
 mod images;
 mod join;
+mod known;
 mod kubeconfig;
 mod leader;
 mod listen;

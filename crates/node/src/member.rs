@@ -7,9 +7,7 @@ pub(crate) mod manager;
 mod node_api;
 mod renew;
 
-use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
-use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
@@ -19,7 +17,6 @@ use pontoon_agent::{Agent, AgentConfig, Assignments, Report, ReportError, Report
 
 use pontoon_container::{Runtime, RuntimeConfig};
 use pontoon_gossip::{Gossip, GossipConfig, GossipError, Meta, Profile};
-use pontoon_image::{ImageStore, Reference};
 use pontoon_network::Network;
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
@@ -31,6 +28,7 @@ use crate::config::{Config, GOSSIP_PORT};
 use crate::identity::Role;
 use crate::identity::certificate::{Credentials, Peer};
 use crate::images::{Images, Peers};
+use crate::known::{Known, KnownNode};
 use crate::listen::ListenError;
 use crate::membership::{ManagerAddress, Membership};
 use crate::rpc::client::ManagerClient;
@@ -72,7 +70,8 @@ struct Inner {
     agent: Agent,
     /// What the agent was last told to be.
     assignments: watch::Receiver<Arc<Assignments>>,
-    image_store: ImageStore,
+    /// The nodes that this one deals with.
+    known: watch::Sender<Arc<Known>>,
     manager: Option<Manager>,
     orders: mpsc::Sender<Order>,
     settled: watch::Sender<bool>,
@@ -129,8 +128,15 @@ impl Member {
                 Some(Manager::start(parts, founding).await?)
             }
         };
-        let peers =
-            Peers { node: membership.node.clone(), tls: tls.clone(), members: gossip.members() };
+        let mut known = Known::default();
+        known.set_managers(&membership.managers);
+        let known = watch::Sender::new(Arc::new(known));
+        let peers = Peers {
+            node: membership.node.clone(),
+            tls: tls.clone(),
+            members: gossip.members(),
+            known: known.subscribe(),
+        };
         let images = Images { peers: Some(peers), ..images.clone() };
         let reports: Arc<dyn Reports> = match &manager {
             Some(manager) => Arc::new(manager.reports(&membership.node)),
@@ -151,7 +157,7 @@ impl Member {
             gossip,
             agent,
             assignments: follower.assignments(),
-            image_store: images.store.clone(),
+            known,
             manager,
             orders,
             settled,
@@ -214,18 +220,10 @@ impl Member {
         &self.inner.gossip
     }
 
-    /// The unpacked layers of images that this node's pods use.
+    /// What looks after this node's pods.
     #[must_use]
-    pub fn layers_in_use(&self) -> BTreeSet<PathBuf> {
-        let assignments = self.inner.assignments.borrow().clone();
-        let specs = assignments.pods.values().filter_map(|pod| pod.spec.as_ref());
-        let containers =
-            specs.flat_map(|s| s.init_containers.iter().flatten().chain(&s.containers));
-        containers
-            .filter_map(|container| container.image.as_ref()?.parse::<Reference>().ok())
-            .filter_map(|reference| self.inner.image_store.get(&reference))
-            .flat_map(|image| image.layers.clone())
-            .collect()
+    pub fn agent(&self) -> &Agent {
+        &self.inner.agent
     }
 
     /// The manager's parts.
@@ -253,12 +251,23 @@ impl Member {
         if managers.is_empty() {
             return;
         }
+        self.inner.known.send_modify(|known| Arc::make_mut(known).set_managers(&managers));
         let mut membership = self.lock_membership();
         if membership.managers != managers {
             self.inner.client.set_managers(others(&managers, &membership));
             membership.managers = managers;
             self.save(&membership);
         }
+    }
+
+    /// Takes over who the nodes are.
+    fn set_nodes(&self, nodes: Vec<KnownNode>) {
+        self.inner.known.send_modify(|known| Arc::make_mut(known).set_nodes(nodes));
+    }
+
+    /// Whether the peer is a node of the cluster, as far as this node was told.
+    fn knows(&self, peer: &Peer) -> bool {
+        self.inner.known.borrow().has(peer)
     }
 
     /// Takes over a renewed certificate, and remembers it for the next start.

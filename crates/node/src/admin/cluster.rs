@@ -172,6 +172,7 @@ pub(super) async fn status(shared: &Arc<Shared>) -> Result<Value, Refusal> {
         return Ok(status);
     };
     describe(&mut status, &member.membership());
+    let mut problems = member.agent().problems();
     if let Ok(manager) = member.manager() {
         let store = manager.store.status();
         let leader = store.leadership.leader.and_then(|id| {
@@ -187,8 +188,9 @@ pub(super) async fn status(shared: &Arc<Shared>) -> Result<Value, Refusal> {
             ),
             _ => None,
         };
-        status["problem"] = json!(problem);
+        problems.extend(problem);
     }
+    status["problem"] = json!((!problems.is_empty()).then(|| problems.join("; ")));
     Ok(status)
 }
 

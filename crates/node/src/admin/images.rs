@@ -1,7 +1,8 @@
 //! Requests about this node's images.
 
 use std::io;
-use std::sync::Arc;
+use std::path::Path;
+use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt};
@@ -66,11 +67,19 @@ pub(super) async fn import(
 
 pub(super) async fn remove(shared: &Arc<Shared>, query: Option<&str>) -> Result<Value, Refusal> {
     let reference = reference(query)?;
-    let mounted = match shared.member().await {
-        Some(member) => member.layers_in_use(),
-        None => Default::default(),
+    let member = shared.member().await;
+    let data_dir = shared.config.data_dir.clone();
+    let layers = move || match &member {
+        Some(member) => member.agent().layers_in_use(),
+        // The pods of a node that cannot go on in its cluster live on.
+        None => pontoon_agent::recorded_layers(&data_dir),
     };
-    let in_use = move |layer: &std::path::Path| mounted.contains(layer);
+    layers().map_err(|e| Refusal::unavailable(format!("remove {reference}: {}", chain(&e))))?;
+    // Known anew when the name is gone: who looked the image up before that has said so by then.
+    let known = OnceLock::new();
+    let in_use = move |layer: &Path| {
+        known.get_or_init(|| layers().ok()).as_ref().is_none_or(|known| known.contains(layer))
+    };
     let removed = shared.images.store.remove(&reference, in_use).await.map_err(refused)?;
     Ok(
         json!({ "reference": reference.to_string(), "blobs": removed.blobs, "layers": removed.layers, "bytes": removed.bytes }),

@@ -16,6 +16,7 @@ use super::{Kind, Line, references};
 use crate::cluster::NodeRecord;
 use crate::config::MANAGER_PORT;
 use crate::identity::Role;
+use crate::known::KnownNode;
 use crate::membership::ManagerAddress;
 use crate::view::View;
 
@@ -186,6 +187,8 @@ impl Stream {
     async fn tell_records(&mut self) -> Result<(), Ended> {
         let records = self.source.records.borrow_and_update().clone();
         self.tell(Line::Managers { managers: managers(&records) }).await?;
+        let known = |r: &NodeRecord| KnownNode { name: r.name.clone(), member: r.member };
+        self.tell(Line::Nodes { nodes: records.iter().map(known).collect() }).await?;
         match records.iter().find(|r| r.name == self.node && r.member == self.member) {
             Some(record) => {
                 self.is_known = true;

@@ -11,6 +11,7 @@ use tokio::sync::watch;
 
 use super::{Kind, Line};
 use crate::identity::Role;
+use crate::known::KnownNode;
 use crate::membership::ManagerAddress;
 
 /// Takes lines and publishes what they add up to.
@@ -25,6 +26,7 @@ pub(crate) struct Follower {
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum News {
     Managers(Vec<ManagerAddress>),
+    Nodes(Vec<KnownNode>),
     Role(Role),
 }
 
@@ -63,6 +65,7 @@ impl Follower {
                 self.change(|all, _| remove(all, kind, (namespace, name)));
             }
             Line::Managers { managers } => return Some(News::Managers(managers)),
+            Line::Nodes { nodes } => return Some(News::Nodes(nodes)),
             Line::Role { role } => return Some(News::Role(role)),
             Line::Ping => {}
         }

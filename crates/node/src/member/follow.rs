@@ -107,6 +107,7 @@ impl Following {
         let is_complete = matches!(line, Line::Complete);
         match self.follower.take(line) {
             Some(News::Managers(managers)) => self.member.set_managers(managers),
+            Some(News::Nodes(nodes)) => self.member.set_nodes(nodes),
             Some(News::Role(role)) if role != self.member.membership().role => {
                 // A full queue holds this very order already.
                 self.member.inner.orders.try_send(Order::ChangeRole(role)).ok();

@@ -45,6 +45,9 @@ async fn answer(
     let role = peer.as_ref().as_ref().and_then(|peer| peer.role);
     let is_for_nodes = request.uri().path().starts_with("/images/");
     match role {
+        Some(_) if is_for_nodes && !peer.as_ref().as_ref().is_some_and(|p| member.knows(p)) => {
+            Refusal::forbidden("this node knows of no such node").into_response()
+        }
         Some(_) if is_for_nodes => images.serve(&request).await,
         Some(Role::Manager) if !peer.as_ref().as_ref().is_some_and(|p| member.knows_manager(p)) => {
             Refusal::forbidden("this node knows of no such manager").into_response()
