@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use pontoon_image::{Image, ImageError, ImageStore, Reference};
+use pontoon_image::{Image, ImageError, ImageStore, Keychain, Reference};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
@@ -14,8 +14,13 @@ use crate::container::program::ImageDefaults;
 #[async_trait]
 pub trait ImageSource: Send + Sync + 'static {
     /// Puts the image into the node's store and returns it. `fresh` asks for the newest of that name although one
-    /// may be here already.
-    async fn fetch(&self, reference: &Reference, fresh: bool) -> Result<Arc<Image>, ImageError>;
+    /// may be here already, and for the registry's leave to use it. The registry is shown `keychain`.
+    async fn fetch(
+        &self,
+        reference: &Reference,
+        fresh: bool,
+        keychain: &Keychain,
+    ) -> Result<Arc<Image>, ImageError>;
 }
 
 /// An image that is complete here.
@@ -71,8 +76,13 @@ pub(crate) struct Ensured {
 pub(crate) trait Images: Send + Sync + 'static {
     /// Whether the image is here, so that `ensure` will not fetch it.
     fn is_here(&self, name: &str, policy: PullPolicy) -> bool;
-    /// The image of this name.
-    async fn ensure(&self, name: &str, policy: PullPolicy) -> Result<Ensured, NoImage>;
+    /// The image of this name; a registry is shown `keychain`.
+    async fn ensure(
+        &self,
+        name: &str,
+        policy: PullPolicy,
+        keychain: &Keychain,
+    ) -> Result<Ensured, NoImage>;
 }
 
 /// The node's store with a source behind it.
@@ -102,7 +112,12 @@ impl Images for NodeImages {
         })
     }
 
-    async fn ensure(&self, name: &str, policy: PullPolicy) -> Result<Ensured, NoImage> {
+    async fn ensure(
+        &self,
+        name: &str,
+        policy: PullPolicy,
+        keychain: &Keychain,
+    ) -> Result<Ensured, NoImage> {
         let reference: Reference = name.parse().map_err(|error| NoImage {
             reason: "InvalidImageName",
             message: format!("Failed to apply default image tag \"{name}\": {error}"),
@@ -119,15 +134,16 @@ impl Images for NodeImages {
                     "Container image \"{name}\" is not present with pull policy of Never"
                 ),
             }),
-            (here, _) => match (self.source.fetch(&reference, fresh).await, here) {
+            (here, _) => match (self.source.fetch(&reference, fresh, keychain).await, here) {
                 (Ok(image), _) => Ok(Ensured { image: read(&image), fetched: true, stale: None }),
-                // Rather the one that was loaded by hand than none: many clusters have no way to a registry.
-                (Err(error), Some(image)) => Ok(Ensured {
+                // Rather the one that was loaded by hand than none: many clusters have no way to a registry. But one
+                // that a registry keeps from this pod was perhaps fetched with the credentials of another.
+                (Err(error), Some(image)) if !error.is_refusal() => Ok(Ensured {
                     image: read(&image),
                     fetched: false,
                     stale: Some(error.to_string()),
                 }),
-                (Err(error), None) => {
+                (Err(error), _) => {
                     Err(NoImage { reason: "ErrImagePull", message: error.to_string() })
                 }
             },
@@ -150,3 +166,6 @@ fn read(image: &Image) -> ImageHere {
         stop_signal: config.stop_signal().clone(),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -3,6 +3,7 @@
 
 pub(crate) mod order;
 pub(crate) mod plan;
+pub(crate) mod pull_secrets;
 pub(crate) mod qos;
 pub(crate) mod record;
 pub(crate) mod spec;

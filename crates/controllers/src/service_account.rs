@@ -2,14 +2,13 @@
 
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Namespace, ServiceAccount};
+use pontoon_model::names::SERVICE_ACCOUNT_DEFAULT as DEFAULT;
 use pontoon_model::resource;
 use serde_json::json;
 
 use crate::cache::{Cache, Change};
 use crate::key::Key;
 use crate::plan::{Action, Plan};
-
-const DEFAULT: &str = "default";
 
 /// The namespace that a change concerns.
 pub(crate) fn keys(change: &Change, _cache: &Cache) -> Vec<Key> {

@@ -95,7 +95,15 @@ pub enum ImageError {
         "image `{0}` is not on this node and its name has no registry to pull it from; load it, or write REGISTRY/{0}"
     )]
     NoRegistry(Reference),
-    /// The registry refused, or could not be reached.
+    /// The registry asks for credentials, or for others than it was given.
+    #[error("the registry denies `{reference}`: {reason}")]
+    Denied {
+        /// The image.
+        reference: Reference,
+        /// What it said, and what was tried.
+        reason: String,
+    },
+    /// The registry answered with an error, or could not be reached.
     #[error("cannot pull `{reference}`: {reason}")]
     Registry {
         /// The image.
@@ -117,6 +125,12 @@ pub enum ImageError {
 }
 
 impl ImageError {
+    /// Whether a registry was asked and said no: there is no such image for whoever asks with these credentials.
+    #[must_use]
+    pub fn is_refusal(&self) -> bool {
+        matches!(self, Self::Denied { .. } | Self::NotFound(_))
+    }
+
     pub(crate) fn io(
         action: &'static str,
         path: impl Into<PathBuf>,

@@ -1,7 +1,5 @@
 //! Pulling from registries over HTTPS, and over plain HTTP from those that are listed.
 
-use std::collections::BTreeMap;
-use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,6 +14,7 @@ use tokio_util::io::StreamReader;
 use crate::digest::Digest;
 use crate::error::{ImageError, Result};
 use crate::image::{BlobInfo, Image};
+use crate::keychain::{Credentials, Keychain};
 use crate::manifest::{
     DOCKER_INDEX_TYPE, DOCKER_MANIFEST_TYPE, INDEX_TYPE, Index, MANIFEST_TYPE, MAX_MANIFEST,
     Manifest,
@@ -26,6 +25,8 @@ use crate::reference::Reference;
 use crate::store::ImageStore;
 
 const ACCEPTED: &[&str] = &[MANIFEST_TYPE, INDEX_TYPE, DOCKER_MANIFEST_TYPE, DOCKER_INDEX_TYPE];
+/// Credentials tried for one image.
+const MOST_CREDENTIALS: usize = 8;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// Without a byte for so long a transfer counts as broken.
 const READ_TIMEOUT: Duration = Duration::from_secs(60);
@@ -38,28 +39,13 @@ const FIRST_PAUSE: Duration = Duration::from_millis(500);
 pub struct RegistryConfig {
     /// Registries spoken to over plain HTTP.
     pub plain_http: Vec<String>,
-    /// User and password by registry.
-    pub auth: BTreeMap<String, Credentials>,
+    /// Users and passwords.
+    pub keychain: Keychain,
     /// PEM certificates trusted beside the system's.
     pub ca_pem: Vec<Vec<u8>>,
     /// `HOST[:PORT][/PATH]` for names that have no registry; `PATH` is put before names of a single part. Without it such
     /// names are not pulled.
     pub default_registry: Option<String>,
-}
-
-/// A registry's user and password; never printed.
-#[derive(Clone, PartialEq, Eq)]
-pub struct Credentials {
-    /// The user.
-    pub username: String,
-    /// The password or access token.
-    pub password: String,
-}
-
-impl fmt::Debug for Credentials {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Credentials").field("username", &self.username).finish_non_exhaustive()
-    }
 }
 
 pub(crate) async fn pull(
@@ -68,16 +54,25 @@ pub(crate) async fn pull(
     config: &RegistryConfig,
     progress: &Progress,
 ) -> Result<Arc<Image>> {
-    let pull = Pull::new(store, reference, config, progress)?;
-    let bytes = pull.manifest().await?;
-    let manifest = Manifest::parse(&bytes)?;
-    let mut session = store.inner().pins.session();
-    pin_all(&mut session, &manifest);
-    stream::iter(manifest.blobs().into_iter().map(|blob| pull.blob(blob)))
-        .buffer_unordered(PARALLEL)
-        .try_collect::<()>()
-        .await?;
-    finish(store, reference, bytes, session, progress).await
+    let (registry, repository) = locate(reference, config)?;
+    let known = config.keychain.matching(&registry, &repository);
+    let mut auths: Vec<RegistryAuth> =
+        known.into_iter().take(MOST_CREDENTIALS).map(basic).collect();
+    if auths.is_empty() {
+        auths.push(RegistryAuth::Anonymous);
+    }
+    let mut refused = None;
+    for auth in auths {
+        match Pull::new(store, reference, config, progress, auth)?.run().await {
+            Err(error) if error.is_refusal() => refused = Some(error),
+            done => return done,
+        }
+    }
+    Err(refused.expect("at least one attempt was made, and refused"))
+}
+
+fn basic(credentials: &Credentials) -> RegistryAuth {
+    RegistryAuth::Basic(credentials.username.clone(), credentials.password.clone())
 }
 
 /// One image being pulled.
@@ -96,6 +91,7 @@ impl<'a> Pull<'a> {
         reference: &'a Reference,
         config: &RegistryConfig,
         progress: &'a Progress,
+        auth: RegistryAuth,
     ) -> Result<Self> {
         let (registry, repository) = locate(reference, config)?;
         let remote = match (reference.digest(), reference.tag()) {
@@ -106,15 +102,25 @@ impl<'a> Pull<'a> {
                 Remote::with_tag(registry.clone(), repository, tag.unwrap_or("latest").to_owned())
             }
         };
-        let auth = match config.auth.get(&registry) {
-            Some(Credentials { username, password }) => {
-                RegistryAuth::Basic(username.clone(), password.clone())
-            }
-            None => RegistryAuth::Anonymous,
-        };
         let client =
-            client(&registry, config, &auth).map_err(|error| explain(reference, &error))?;
+            client(&registry, config, &auth).map_err(|error| explain(reference, &auth, &error))?;
         Ok(Self { store, reference, progress, client, remote, auth })
+    }
+
+    async fn run(&self) -> Result<Arc<Image>> {
+        let bytes = self.manifest().await?;
+        let manifest = Manifest::parse(&bytes)?;
+        let mut session = self.store.inner().pins.session();
+        pin_all(&mut session, &manifest);
+        stream::iter(manifest.blobs().into_iter().map(|blob| self.blob(blob)))
+            .buffer_unordered(PARALLEL)
+            .try_collect::<()>()
+            .await?;
+        finish(self.store, self.reference, bytes, session, self.progress).await
+    }
+
+    fn explain(&self, error: &OciDistributionError) -> ImageError {
+        explain(self.reference, &self.auth, error)
     }
 
     /// The manifest for this machine.
@@ -137,7 +143,7 @@ impl<'a> Pull<'a> {
 
     async fn raw(&self, remote: &Remote) -> Result<Bytes> {
         let pulled = self.client.pull_manifest_raw(remote, &self.auth, ACCEPTED).await;
-        let (bytes, _) = pulled.map_err(|error| explain(self.reference, &error))?;
+        let (bytes, _) = pulled.map_err(|error| self.explain(&error))?;
         if bytes.len() as u64 > MAX_MANIFEST {
             return Err(ImageError::TooLarge { what: "a manifest", limit: MAX_MANIFEST });
         }
@@ -167,7 +173,7 @@ impl<'a> Pull<'a> {
     async fn try_blob(&self, blob: &BlobInfo) -> Result<()> {
         let digest = blob.digest.to_string();
         let stream = self.client.pull_blob_stream(&self.remote, digest.as_str()).await;
-        let stream = stream.map_err(|error| explain(self.reference, &error))?;
+        let stream = stream.map_err(|error| self.explain(&error))?;
         self.store.receive(blob, StreamReader::new(stream.stream), self.progress).await
     }
 }
@@ -230,24 +236,19 @@ fn is_transient(error: &ImageError) -> bool {
     matches!(error, ImageError::Archive(_) | ImageError::Registry { .. })
 }
 
-/// Says what the registry said, and keeps "not there" apart from the rest.
-fn explain(reference: &Reference, error: &OciDistributionError) -> ImageError {
-    let absent = |code: &OciErrorCode| {
-        matches!(
-            code,
-            OciErrorCode::ManifestUnknown | OciErrorCode::NameUnknown | OciErrorCode::NotFound
-        )
-    };
-    let not_found = match error {
-        OciDistributionError::ImageManifestNotFoundError(_) => true,
-        OciDistributionError::RegistryError { envelope, .. } => {
-            envelope.errors.iter().any(|error| absent(&error.code))
+/// Says what the registry said, and keeps "not there" and "not for you" apart from the rest.
+fn explain(reference: &Reference, auth: &RegistryAuth, error: &OciDistributionError) -> ImageError {
+    let reference = reference.clone();
+    match answer(error) {
+        Answer::NotFound => return ImageError::NotFound(reference),
+        Answer::Denied => {
+            let asked = match auth {
+                RegistryAuth::Basic(user, _) => format!("asked as {user:?}"),
+                _ => "asked without credentials".to_owned(),
+            };
+            return ImageError::Denied { reference, reason: format!("{error} ({asked})") };
         }
-        OciDistributionError::ServerError { code: 404, .. } => true,
-        _ => false,
-    };
-    if not_found {
-        return ImageError::NotFound(reference.clone());
+        Answer::Other => {}
     }
     // reqwest keeps the cause (refused, no such host, bad certificate) in the chain of sources.
     let mut reason = error.to_string();
@@ -259,7 +260,39 @@ fn explain(reference: &Reference, error: &OciDistributionError) -> ImageError {
         }
         source = cause.source();
     }
-    ImageError::Registry { reference: reference.clone(), reason }
+    ImageError::Registry { reference, reason }
+}
+
+enum Answer {
+    NotFound,
+    Denied,
+    Other,
+}
+
+fn answer(error: &OciDistributionError) -> Answer {
+    match error {
+        OciDistributionError::ImageManifestNotFoundError(_)
+        | OciDistributionError::ServerError { code: 404, .. } => Answer::NotFound,
+        OciDistributionError::UnauthorizedError { .. }
+        | OciDistributionError::AuthenticationFailure(_)
+        | OciDistributionError::ServerError { code: 401 | 403, .. } => Answer::Denied,
+        OciDistributionError::RegistryError { envelope, .. } => {
+            let any =
+                |codes: &[OciErrorCode]| envelope.errors.iter().any(|e| codes.contains(&e.code));
+            if any(&[OciErrorCode::Unauthorized, OciErrorCode::Denied]) {
+                Answer::Denied
+            } else if any(&[
+                OciErrorCode::ManifestUnknown,
+                OciErrorCode::NameUnknown,
+                OciErrorCode::NotFound,
+            ]) {
+                Answer::NotFound
+            } else {
+                Answer::Other
+            }
+        }
+        _ => Answer::Other,
+    }
 }
 
 #[cfg(test)]

@@ -24,6 +24,9 @@ pub const NAMESPACE_NODE_LEASE: &str = "kube-node-lease";
 pub const NAMESPACES_BUILT_IN: &[&str] =
     &[NAMESPACE_DEFAULT, NAMESPACE_SYSTEM, NAMESPACE_PUBLIC, NAMESPACE_NODE_LEASE];
 
+/// The service account of pods that name no other; every namespace has it.
+pub const SERVICE_ACCOUNT_DEFAULT: &str = "default";
+
 /// Keeps a namespace until everything in it is gone; it is in `spec.finalizers`.
 pub const FINALIZER_KUBERNETES: &str = "kubernetes";
 /// Keeps an object until the garbage collector deleted its dependents.

@@ -100,7 +100,7 @@ async fn route(
         (&Method::POST, ["images", "import"]) => {
             images::import(shared, query, body).await.map(|v| json(&v))
         }
-        (&Method::POST, ["images", "pull"]) => images::pull(shared, query),
+        (&Method::POST, ["images", "pull"]) => images::pull(shared, query, body).await,
         (method, _) => Err(Refusal::not_found(format!(
             "{method} {}: this daemon ({}) knows no such request; is the command of another version?",
             parts.uri.path(),

@@ -16,7 +16,8 @@ use hyper_util::rt::TokioIo;
 use pontoon_agent::ImageSource;
 use pontoon_gossip::{Member, Status};
 use pontoon_image::{
-    BlobSource, Digest, Image, ImageError, ImageStore, Progress, Reference, RegistryConfig,
+    BlobSource, Digest, Image, ImageError, ImageStore, Keychain, Progress, Reference,
+    RegistryConfig,
 };
 use tokio::io::AsyncRead;
 use tokio::sync::watch;
@@ -73,8 +74,19 @@ impl Peers {
 }
 
 impl Images {
-    async fn pull(&self, reference: &Reference) -> Result<Arc<Image>, ImageError> {
-        self.store.pull(reference, &self.registries, Progress::none()).await
+    /// Pulls an image; its registry is shown these credentials.
+    ///
+    /// # Errors
+    /// When the registry cannot be reached or refuses, or the image is none for this node.
+    pub async fn pull(
+        &self,
+        reference: &Reference,
+        keychain: &Keychain,
+        progress: Progress,
+    ) -> Result<Arc<Image>, ImageError> {
+        let mut registries = RegistryConfig::clone(&self.registries);
+        registries.keychain.extend(keychain.clone());
+        self.store.pull(reference, &registries, progress).await
     }
 
     /// An image that another node has.
@@ -151,11 +163,18 @@ impl Images {
 
 #[async_trait]
 impl ImageSource for Images {
-    async fn fetch(&self, reference: &Reference, fresh: bool) -> Result<Arc<Image>, ImageError> {
+    async fn fetch(
+        &self,
+        reference: &Reference,
+        fresh: bool,
+        keychain: &Keychain,
+    ) -> Result<Arc<Image>, ImageError> {
         if fresh && reference.registry().is_some() {
-            return match self.pull(reference).await {
-                Ok(image) => Ok(image),
+            return match self.pull(reference, keychain, Progress::none()).await {
+                // Another node may have fetched it with the credentials of another pod.
+                Err(error) if error.is_refusal() => Err(error),
                 Err(error) => self.ask_peers(reference).await.ok_or(error),
+                pulled => pulled,
             };
         }
         // What no registry has was loaded or imported on some node: this one, or another.
@@ -164,7 +183,7 @@ impl ImageSource for Images {
         }
         match self.ask_peers(reference).await {
             Some(image) => Ok(image),
-            None => self.pull(reference).await,
+            None => self.pull(reference, keychain, Progress::none()).await,
         }
     }
 }

@@ -86,6 +86,9 @@ impl Objects {
         name: &str,
     ) -> Result<Draft, Status> {
         defaults::apply(resource, &mut value);
+        if *resource == *PODS {
+            self.admit_account(name, &mut value).await?;
+        }
         defaults::initial_status(resource, &mut value);
         let faults = validate::create(resource, &value).map_err(|e| of_type(&e))?;
         of_faults(resource, name, faults)?;

@@ -1,6 +1,7 @@
 //! Objects on the store: create, update, patch, delete, list and watch with Kubernetes' semantics,
 //! and the admission that every dialect shares. No state outside the store but caches of it.
 
+mod account;
 mod bind;
 mod bootstrap;
 mod change;

@@ -61,6 +61,7 @@ fn references(pod: &Pod, assignments: &Assignments) -> Vec<String> {
 /// The names of the ConfigMaps and of the Secrets that a pod uses.
 fn names(pod: &Pod) -> (Vec<String>, Vec<String>) {
     let (mut maps, mut secrets) = (Vec::new(), Vec::new());
+    secrets.extend(spec(pod).image_pull_secrets.iter().flatten().map(|s| s.name.clone()));
     for volume in spec(pod).volumes.iter().flatten() {
         maps.extend(volume.config_map.as_ref().map(|map| map.name.clone()));
         secrets.extend(volume.secret.as_ref().and_then(|secret| secret.secret_name.clone()));

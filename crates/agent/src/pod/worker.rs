@@ -28,7 +28,7 @@ use super::order::Order;
 use super::plan::{Action, plan};
 use super::record::Record;
 use super::spec::{PodId, all_containers};
-use super::state::{PodState, Run, SandboxState};
+use super::state::{ImageState, PodState, Run, SandboxState};
 use super::status::status;
 use crate::engine::Cell;
 use crate::report::Report;
@@ -265,6 +265,9 @@ impl Worker {
         for own in self.state.containers.values_mut() {
             if let Run::Waiting(wait) = &mut own.run {
                 wait.retry_at = None;
+            }
+            if let ImageState::Failed { retry_at, .. } = &mut own.image {
+                *retry_at = Timestamp::MIN;
             }
         }
     }

@@ -20,6 +20,8 @@ struct Server {
     manifest: Vec<u8>,
     blobs: HashMap<String, Vec<u8>>,
     password: Option<&'static str>,
+    /// The password is good for a token only, which is good for the rest.
+    by_token: bool,
     given: AtomicUsize,
     spoil_next: Mutex<Option<Spoil>>,
 }
@@ -35,7 +37,14 @@ impl Server {
         let (manifest, blobs) = sample.registry_form();
         let blobs = blobs.into_iter().map(|blob| (Digest::of(&blob).to_string(), blob)).collect();
         let given = AtomicUsize::new(0);
-        Self { manifest, blobs, password: None, given, spoil_next: Mutex::new(None) }
+        Self {
+            manifest,
+            blobs,
+            password: None,
+            by_token: false,
+            given,
+            spoil_next: Mutex::new(None),
+        }
     }
 
     async fn start(self: Arc<Self>) -> SocketAddr {
@@ -61,8 +70,13 @@ impl Server {
             head.push(line);
         }
         let (status, body, length) = self.response(&head);
+        let host = header(&head, "host").unwrap_or_default();
+        let challenge = match self.by_token {
+            true => format!("Bearer realm=\"http://{host}/token\",service=\"s\""),
+            false => "Basic realm=\"x\"".to_owned(),
+        };
         let text = format!(
-            "HTTP/1.1 {status}\r\nContent-Length: {length}\r\nWWW-Authenticate: Basic realm=\"x\"\r\nConnection: close\r\n\r\n"
+            "HTTP/1.1 {status}\r\nContent-Length: {length}\r\nWWW-Authenticate: {challenge}\r\nConnection: close\r\n\r\n"
         );
         let sent = async {
             stream.write_all(text.as_bytes()).await?;
@@ -76,10 +90,18 @@ impl Server {
     fn response(&self, head: &[String]) -> (&'static str, Vec<u8>, usize) {
         let path = head.first().and_then(|line| line.split(' ').nth(1)).unwrap_or("");
         if let Some(password) = self.password {
-            let wanted = base64::engine::general_purpose::STANDARD.encode(format!("me:{password}"));
-            let wanted = format!("authorization: Basic {wanted}").to_lowercase();
-            if !head.iter().any(|line| line.to_lowercase() == wanted) {
+            let basic = base64::engine::general_purpose::STANDARD.encode(format!("me:{password}"));
+            let is_for_token = path.starts_with("/token?");
+            let wanted = match self.by_token && !is_for_token {
+                true => "Bearer good".to_owned(),
+                false => format!("Basic {basic}"),
+            };
+            if header(head, "authorization") != Some(&wanted) {
                 return ("401 Unauthorized", Vec::new(), 0);
+            }
+            if is_for_token {
+                let token = br#"{"token": "good"}"#.to_vec();
+                return ("200 OK", token.clone(), token.len());
             }
         }
         let found = match path.strip_prefix("/v2/team/app/") {
@@ -101,6 +123,11 @@ impl Server {
         }
         ("200 OK", body, length)
     }
+}
+
+fn header<'a>(head: &'a [String], name: &str) -> Option<&'a str> {
+    let mut fields = head.iter().filter_map(|line| line.split_once(": "));
+    fields.find(|(field, _)| field.eq_ignore_ascii_case(name)).map(|(_, value)| value)
 }
 
 struct Fixture {
@@ -167,6 +194,13 @@ async fn what_is_damaged_or_cut_off_on_the_way_is_not_kept() {
     }
 }
 
+fn key(place: &str, username: &str, password: &str) -> Keychain {
+    let mut keychain = Keychain::default();
+    let (username, password) = (username.to_owned(), password.to_owned());
+    keychain.add(place, Credentials { username, password });
+    keychain
+}
+
 #[tokio::test]
 async fn refusals_say_what_to_do() {
     let Some(fixture) = fixture() else { return };
@@ -179,11 +213,17 @@ async fn refusals_say_what_to_do() {
     let mut config = plain(address);
     let app = format!("{address}/team/app:1");
     let refused = pull(&app, &config).await.unwrap_err();
-    assert!(matches!(refused, ImageError::Registry { .. }), "{refused}");
-    let me = |password: &str| Credentials { username: "me".into(), password: password.into() };
-    config.auth.insert(address.to_string(), me("wrong"));
-    assert!(pull(&app, &config).await.is_err());
-    config.auth.insert(address.to_string(), me("secret"));
+    assert!(matches!(refused, ImageError::Denied { .. }), "{refused}");
+    assert!(refused.to_string().contains("asked without credentials"), "{refused}");
+    let host = address.to_string();
+    config.keychain = key(&host, "me", "wrong");
+    let refused = pull(&app, &config).await.unwrap_err();
+    assert!(refused.is_refusal() && refused.to_string().contains("asked as \"me\""), "{refused}");
+    // What is for a part of the registry is tried first, and what is for all of it after that.
+    config.keychain.extend(key(&format!("{host}/team"), "other", "secret"));
+    assert!(pull(&app, &config).await.unwrap_err().is_refusal());
+    config.keychain = key(&format!("{host}/team"), "me", "wrong");
+    config.keychain.extend(key(&format!("http://{host}"), "me", "secret"));
     pull(&app, &config).await.unwrap();
     assert!(!format!("{config:?}").contains("secret"));
 
@@ -194,6 +234,25 @@ async fn refusals_say_what_to_do() {
     config.default_registry = Some(format!("{address}/team"));
     pull("app:1", &config).await.unwrap();
     assert!(fixture.store.get(&"app:1".parse().unwrap()).is_some());
+}
+
+#[tokio::test]
+async fn a_token_is_asked_for_with_the_credentials() {
+    let Some(fixture) = fixture() else { return };
+    let mut server = Server::new(&Sample::small("x"));
+    server.password = Some("secret");
+    server.by_token = true;
+    let address = Arc::new(server).start().await;
+    let pull = async |keychain: Keychain| {
+        let config = RegistryConfig { keychain, ..plain(address) };
+        fixture.store.pull(&app(address), &config, Progress::none()).await
+    };
+    let host = address.to_string();
+    for stranger in [Keychain::default(), key(&host, "me", "wrong")] {
+        let refused = pull(stranger).await.unwrap_err();
+        assert!(matches!(refused, ImageError::Denied { .. }), "{refused}");
+    }
+    pull(key(&host, "me", "secret")).await.unwrap();
 }
 
 /// A port that was free a moment ago.
@@ -216,13 +275,6 @@ impl Drop for Registry {
 impl Registry {
     /// `None` where the package is not installed.
     async fn start(dir: &Path, tls: Option<(&Path, &Path)>) -> Option<Self> {
-        let binary = Path::new("/usr/bin/docker-registry");
-        if !binary.exists() {
-            println!("skipped: needs the package docker-registry");
-            return None;
-        }
-        let address = free_port().await;
-        let root = dir.join("registry");
         let tls = tls.map_or_else(String::new, |(certificate, key)| {
             format!(
                 "  tls:\n    certificate: {}\n    key: {}\n",
@@ -230,8 +282,20 @@ impl Registry {
                 key.display()
             )
         });
+        Self::start_with(dir, &tls).await
+    }
+
+    /// With these lines below `http:` at the end of its configuration.
+    async fn start_with(dir: &Path, more: &str) -> Option<Self> {
+        let binary = Path::new("/usr/bin/docker-registry");
+        if !binary.exists() {
+            println!("skipped: needs the package docker-registry");
+            return None;
+        }
+        let address = free_port().await;
+        let root = dir.join("registry");
         let config = format!(
-            "version: 0.1\nlog:\n  level: error\nstorage:\n  filesystem:\n    rootdirectory: {}\nhttp:\n  addr: {address}\n{tls}",
+            "version: 0.1\nlog:\n  level: error\nstorage:\n  filesystem:\n    rootdirectory: {}\nhttp:\n  addr: {address}\n{more}",
             root.display()
         );
         let path = dir.join("registry.yml");
@@ -329,4 +393,34 @@ async fn debians_registry_serves_us_over_tls_if_its_ca_is_trusted() {
     assert!(refused.to_string().contains("certificate"), "{refused}");
     let trusting = RegistryConfig { ca_pem: vec![certificate.into_bytes()], ..stranger };
     fixture.store.pull(&reference, &trusting, Progress::none()).await.unwrap();
+}
+
+/// `me`, with the password `open sesame`, as bcrypt.
+const HTPASSWD: &str = "me:$2y$04$abcdefghijklmnopqrstuu/LVz6MZlItEy42I2juLihZ66HnQx/cy\n";
+
+#[tokio::test]
+async fn debians_registry_serves_those_who_have_its_password() {
+    let Some(fixture) = fixture() else { return };
+    let dir = fixture.temp.path();
+    let Some(registry) = Registry::start(dir, None).await else { return };
+    registry.push(&Sample::small("for some only")).await;
+    drop(registry);
+    let passwords = dir.join("htpasswd");
+    std::fs::write(&passwords, HTPASSWD).unwrap();
+    let auth = format!("auth:\n  htpasswd:\n    realm: here\n    path: {}\n", passwords.display());
+    let Some(registry) = Registry::start_with(dir, &auth).await else { return };
+    let pull = async |config: &str| {
+        let keychain = Keychain::of_config_json(config.as_bytes()).unwrap();
+        let config = RegistryConfig { keychain, ..plain(registry.address) };
+        fixture.store.pull(&app(registry.address), &config, Progress::none()).await
+    };
+    let entry = |place: &str, password: &str| {
+        format!(r#"{{"auths": {{"{place}": {{"username": "me", "password": "{password}"}}}}}}"#)
+    };
+    let place = format!("http://{}/team", registry.address);
+    for stranger in ["{}", &entry(&place, "wrong"), &entry("other.example", "open sesame")] {
+        let refused = pull(stranger).await.unwrap_err();
+        assert!(matches!(refused, ImageError::Denied { .. }), "{refused}");
+    }
+    pull(&entry(&place, "open sesame")).await.unwrap();
 }

@@ -9,7 +9,10 @@ use futures::{StreamExt, TryStreamExt};
 use http::Response;
 use http_body_util::{BodyExt, StreamBody};
 use hyper::body::{Frame, Incoming};
-use pontoon_image::{ImageError, ImportChanges, Progress, ProgressEvent, Reference};
+use pontoon_image::{
+    Credentials, ImageError, ImportChanges, Keychain, Progress, ProgressEvent, Reference,
+};
+use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::io::AsyncRead;
 use tokio::sync::mpsc;
@@ -17,7 +20,7 @@ use tokio_util::io::StreamReader;
 
 use super::query;
 use crate::daemon::Shared;
-use crate::rpc::{Body, Refusal, chain};
+use crate::rpc::{Body, Refusal, chain, read_json};
 
 /// Steps of progress on their way to the user; more are dropped, not waited for.
 const STEPS_WAITING: usize = 64;
@@ -86,9 +89,33 @@ pub(super) async fn remove(shared: &Arc<Shared>, query: Option<&str>) -> Result<
     )
 }
 
+/// What a pull is asked with: in the body, since paths are logged.
+#[derive(Deserialize)]
+struct PullRequest {
+    username: String,
+    password: String,
+}
+
+fn keychain(reference: &Reference, request: Option<PullRequest>) -> Result<Keychain, Refusal> {
+    let mut keychain = Keychain::default();
+    if let Some(PullRequest { username, password }) = request {
+        let registry = reference.registry().ok_or_else(|| {
+            let words = "the name has no registry that the password could be for; write REGISTRY/";
+            Refusal::bad_request(format!("pull {reference} with a password: {words}{reference}"))
+        })?;
+        keychain.add(registry, Credentials { username, password });
+    }
+    Ok(keychain)
+}
+
 /// Answers with a line of JSON for each step, the last one with the digest or the error.
-pub(super) fn pull(shared: &Arc<Shared>, query: Option<&str>) -> Result<Response<Body>, Refusal> {
+pub(super) async fn pull(
+    shared: &Arc<Shared>,
+    query: Option<&str>,
+    body: Incoming,
+) -> Result<Response<Body>, Refusal> {
     let reference = reference(query)?;
+    let keychain = keychain(&reference, read_json(body).await?)?;
     let images = shared.images.clone();
     let (steps, lines) = mpsc::channel::<Value>(STEPS_WAITING);
     tokio::spawn(async move {
@@ -97,7 +124,7 @@ pub(super) fn pull(shared: &Arc<Shared>, query: Option<&str>) -> Result<Response
             // A step that nobody has time to read is no loss: another follows.
             drop(told.try_send(json!({ "progress": describe(&event) })));
         });
-        let last = match images.store.pull(&reference, &images.registries, progress).await {
+        let last = match images.pull(&reference, &keychain, progress).await {
             Ok(image) => json!({ "digest": image.digest.to_string(), "progress": "done" }),
             Err(error) => json!({ "error": chain(&error) }),
         };

@@ -1,7 +1,9 @@
 //! Creating, replacing and patching.
 
 use pontoon_model::names::NAMESPACES_BUILT_IN;
-use pontoon_model::resource::{CONFIG_MAPS, DEPLOYMENTS, EVENTS, NAMESPACES, NODES, PODS};
+use pontoon_model::resource::{
+    CONFIG_MAPS, DEPLOYMENTS, EVENTS, NAMESPACES, NODES, PODS, SERVICE_ACCOUNTS,
+};
 use serde_json::json;
 
 use super::{bed, deployment, pod, refused};
@@ -261,4 +263,34 @@ async fn odd_names_lead_nowhere() {
     for name in NAMESPACES_BUILT_IN {
         assert!(bed.exists(NAMESPACES, name).await);
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pod_gets_the_pull_secrets_of_its_account() {
+    let bed = bed().await;
+    let secrets = |name: &str| json!([{"name": name}]);
+    // The account `default` is not there yet.
+    let early = bed.make(PODS, pod("early")).await.unwrap().value().unwrap();
+    assert!(early["spec"].get("imagePullSecrets").is_none());
+    let account = |name: &str, secret: &str| json!({"metadata": {"name": name}, "imagePullSecrets": secrets(secret)});
+    bed.make(SERVICE_ACCOUNTS, account("default", "of-default")).await.unwrap();
+    bed.make(SERVICE_ACCOUNTS, account("other", "of-other")).await.unwrap();
+    let made = async |name: &str, spec: serde_json::Value| {
+        let mut body = pod(name);
+        body["spec"].as_object_mut().unwrap().extend(spec.as_object().unwrap().clone());
+        bed.make(PODS, body).await
+    };
+    for (name, spec, want) in [
+        ("a", json!({}), "of-default"),
+        ("b", json!({"serviceAccountName": "other"}), "of-other"),
+        ("c", json!({"imagePullSecrets": secrets("own")}), "own"),
+    ] {
+        let made = made(name, spec).await.unwrap().value().unwrap();
+        assert_eq!(made["spec"]["imagePullSecrets"], secrets(want), "{name}");
+    }
+    refused(
+        made("d", json!({"serviceAccountName": "none"})).await,
+        403,
+        "error looking up service account default/none: serviceaccounts \"none\" not found",
+    );
 }

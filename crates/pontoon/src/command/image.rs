@@ -1,6 +1,6 @@
 //! Commands on this node's images.
 
-use std::io;
+use std::io::{self, Read};
 use std::path::Path;
 use std::time::Duration;
 
@@ -18,6 +18,9 @@ use tokio_util::io::ReaderStream;
 use crate::cli::{Image, Output};
 use crate::client::{Body, Client, checked, encode, request};
 use crate::output::{self, Table, text};
+
+/// A password, or a token that stands for one, is shorter.
+const MOST_PASSWORD_BYTES: u64 = 64 << 10;
 
 /// Runs a command on images.
 ///
@@ -43,7 +46,11 @@ pub(super) async fn run(client: &Client, output: Output, command: Image) -> anyh
             let made = upload(client, &path, &file).await?;
             output::say(output, &made, &format!("imported {}", names(&made)))
         }
-        Image::Pull { reference } => pull(client, output, &reference).await,
+        // clap takes neither of the two without the other.
+        Image::Pull { reference, username, password_stdin: _ } => {
+            let credentials = username.map(with_password).transpose()?;
+            pull(client, output, &reference, credentials).await
+        }
         Image::Rm { reference } => {
             let path = format!("/pontoon/v1/images?reference={}", encode(&reference));
             let removed = client.call(Method::DELETE, &path, None).await?;
@@ -101,11 +108,30 @@ async fn upload(client: &Client, path: &str, file: &Path) -> anyhow::Result<Valu
     Ok(serde_json::from_slice(&bytes)?)
 }
 
+/// The user with the password that comes on standard input.
+fn with_password(username: String) -> anyhow::Result<Value> {
+    let mut password = String::new();
+    let read = io::stdin().lock().take(MOST_PASSWORD_BYTES).read_to_string(&mut password);
+    read.context("read the password from standard input")?;
+    let password = password.trim_end_matches(['\r', '\n']);
+    if password.is_empty() {
+        bail!(
+            "standard input holds no password; write: pontoon image pull … --password-stdin < FILE"
+        );
+    }
+    Ok(json!({ "username": username, "password": password }))
+}
+
 /// The daemon answers a pull with a line of JSON for each step, the last one with the result.
-async fn pull(client: &Client, output: Output, reference: &str) -> anyhow::Result<()> {
+async fn pull(
+    client: &Client,
+    output: Output,
+    reference: &str,
+    credentials: Option<Value>,
+) -> anyhow::Result<()> {
     let path = format!("/pontoon/v1/images/pull?reference={}", encode(reference));
-    let empty = crate::client::full("");
-    let response = checked(client.send(request(Method::POST, &path, empty)?).await?).await?;
+    let body = crate::client::full(json!(credentials).to_string());
+    let response = checked(client.send(request(Method::POST, &path, body)?).await?).await?;
     let bar = ProgressBar::new_spinner();
     bar.enable_steady_tick(Duration::from_millis(100));
     let mut body = response.into_body();

@@ -1,8 +1,9 @@
 //! Local machines for a test, driven by the program's own command line, and gone when the test ends.
 
 use std::fs;
+use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::{Child, Command, Output, Stdio};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -41,10 +42,10 @@ pub(crate) fn machines(names: &[&str]) -> Option<World> {
     make(names, &mut |_| ())
 }
 
-/// Machines whose programs are started with this PATH.
-pub(crate) fn machines_with_path(names: &[&str], path: &str) -> Option<World> {
+/// Machines whose programs are started with this variable in their environment.
+pub(crate) fn machines_with(names: &[&str], variable: &str, value: &str) -> Option<World> {
     make(names, &mut |command| {
-        command.env("PATH", path);
+        command.env(variable, value);
     })
 }
 
@@ -99,6 +100,21 @@ impl World {
         let mut all = vec!["machine", "ssh", machine, "--"];
         all.extend(words);
         self.host(&all)
+    }
+
+    /// The same for a command that goes on; it ends with its machine.
+    pub(crate) fn begin_inside(&self, machine: &str, words: &[&str]) -> Child {
+        let mut command = Command::new(program());
+        command.arg("--data-dir").arg(&self.dir).args(["machine", "ssh", machine, "--"]);
+        command.args(words).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        command.spawn().unwrap()
+    }
+
+    /// Runs the program against a machine's daemon with this on its standard input.
+    pub(crate) fn fed(&self, machine: &str, words: &[&str], input: &str) -> Done {
+        let mut command = Command::new(program());
+        command.arg("--run-dir").arg(self.run_dir(machine)).args(words);
+        feed(command, input)
     }
 
     /// The program's answer as JSON.
@@ -260,6 +276,15 @@ impl From<Output> for Done {
 
 fn run(mut command: Command) -> Done {
     Done::from(command.output().unwrap())
+}
+
+/// Runs a command with this on its standard input.
+pub(crate) fn feed(mut command: Command, input: &str) -> Done {
+    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().unwrap();
+    // A command that fails early does not read it; its message says more than a broken pipe.
+    child.stdin.take().unwrap().write_all(input.as_bytes()).ok();
+    Done::from(child.wait_with_output().unwrap())
 }
 
 /// The pod's name in a line that `pontoon hello get` printed.

@@ -13,6 +13,7 @@ use tracing::{debug, warn};
 use super::Worker;
 use crate::images::{Ensured, NoImage, PullPolicy};
 use crate::logs::tail_for_message;
+use crate::pod::pull_secrets::pull_secrets;
 use crate::pod::record::{container_id, parse_container_id};
 use crate::pod::spec::{all_containers, init_containers, init_rule, main_rule};
 use crate::pod::state::{
@@ -160,12 +161,20 @@ impl Worker {
         if !self.shared.images.is_here(&image, policy) && policy != PullPolicy::Never {
             self.event(false, "Pulling", format!("Pulling image \"{image}\""), Some(name));
         }
+        let (keychain, faults) = pull_secrets(&self.pod, &self.shared.assignments.borrow());
+        if !faults.is_empty() {
+            let message = format!(
+                "Unable to retrieve some image pull secrets ({}); attempting to pull the image may not succeed.",
+                faults.join("; ")
+            );
+            self.event(true, "FailedToRetrieveImagePullSecret", message, None);
+        }
         let (images, notes) = (self.shared.images.clone(), self.notes.clone());
         let container = name.to_owned();
         while self.pulls.try_join_next().is_some() {}
         self.pulls.spawn(async move {
             let begun = tokio::time::Instant::now();
-            let result = images.ensure(&image, policy).await.map(Box::new);
+            let result = images.ensure(&image, policy, &keychain).await.map(Box::new);
             // The pod's task may be over already.
             drop(notes.send(Note::Pulled { container, took: begun.elapsed(), result }));
         });

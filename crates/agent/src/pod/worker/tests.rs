@@ -229,6 +229,26 @@ async fn an_image_that_is_not_there_is_asked_for_again() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_pull_without_its_secret_is_tried_and_tried_again_once_the_secret_is_there() {
+    let mut stage = Stage::new();
+    stage.images.lose();
+    let wanted = pod(json!({"imagePullSecrets": [{"name": "s"}],
+        "containers": [{"name": "a", "image": "i"}]}));
+    let handle = stage.begin(&wanted);
+    stage.event("FailedToRetrieveImagePullSecret").await;
+    stage.event("BackOff").await;
+    let asked = stage.now();
+    let config = r#"{"auths": {"r.example": {"username": "u", "password": "p"}}}"#;
+    stage.images.find();
+    stage.add_pull_secret("s", config);
+    stage.order(&handle, &wanted);
+    stage.started("a.0").await;
+    assert_eq!(stage.now(), asked, "it does not wait for its next turn");
+    let keychain = pontoon_image::Keychain::of_config_json(config.as_bytes()).unwrap();
+    assert_eq!(stage.images.keychains(), [Default::default(), keychain]);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_new_daemon_takes_over_without_a_restart() {
     let mut stage = Stage::new();
     let wanted =

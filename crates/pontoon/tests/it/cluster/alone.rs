@@ -6,11 +6,11 @@ use std::path::Path;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use crate::world::{World, machines_with_path, wait};
+use crate::world::{World, machines_with, wait};
 
 #[test]
 fn no_other_program_is_executed() {
-    let Some(world) = machines_with_path(&["a", "b"], "") else { return };
+    let Some(world) = machines_with(&["a", "b"], "PATH", "") else { return };
     let spaces = ["a", "b"].map(|machine| {
         let init = init_pid(&world, machine);
         fs::read_link(format!("/proc/{init}/ns/pid")).unwrap()

@@ -3,17 +3,17 @@
 mod changes;
 mod nodes;
 mod pods;
+mod private_images;
 mod reads;
 mod rollout;
 mod trouble;
 
-use std::io::Write;
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::Command;
 
 use serde_json::Value;
 
-use crate::world::{Done, World, cluster, has_kubectl, wait};
+use crate::world::{Done, World, cluster, feed, has_kubectl, wait};
 
 /// A static program with a shell and much else; the built-in image has only the server's own.
 const BUSYBOX: &str = "/bin/busybox";
@@ -36,8 +36,7 @@ impl Kubectl {
 
     /// The same with the image `box:1`, which has a shell.
     fn with_box(names: &[&str]) -> Option<Kubectl> {
-        if !Path::new(BUSYBOX).exists() {
-            println!("skipped: {BUSYBOX} is not installed");
+        if !is_installed(BUSYBOX) {
             return None;
         }
         let kubectl = Kubectl::at(names)?;
@@ -87,17 +86,7 @@ impl Kubectl {
 
     /// Runs a command with this on its standard input.
     fn fed(&self, line: &str, input: &str) -> Done {
-        let mut child = self
-            .world
-            .kubectl_command("a", &split(line))
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
-        // A command that fails early does not read it; its message says more than a broken pipe.
-        child.stdin.take().unwrap().write_all(input.as_bytes()).ok();
-        Done::from(child.wait_with_output().unwrap())
+        feed(self.world.kubectl_command("a", &split(line)), input)
     }
 
     #[track_caller]
@@ -142,6 +131,15 @@ impl Kubectl {
             Some(self.try_run(&line).out).filter(|out| !out.is_empty())
         })
     }
+}
+
+/// Whether a program is there; says so where it is not.
+fn is_installed(program: &str) -> bool {
+    let is = Path::new(program).exists();
+    if !is {
+        println!("skipped: {program} is not installed");
+    }
+    is
 }
 
 fn split(line: &str) -> Vec<&str> {

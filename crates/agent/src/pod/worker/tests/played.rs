@@ -9,11 +9,13 @@ use std::time::SystemTime;
 
 use async_trait::async_trait;
 use jiff::{SignedDuration, Timestamp};
+use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::{Pod, PodStatus};
 use pontoon_container::{
     ContainerInfo, ContainerSpec, ContainerState, Error, ExecSession, ExecSpec, Exit, Result,
     SandboxSpec, Stats,
 };
+use pontoon_image::Keychain;
 use serde_json::{Value, json};
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
@@ -237,7 +239,7 @@ impl Cell for PlayedEngine {
 }
 
 #[derive(Default)]
-pub(super) struct PlayedImages(AtomicBool);
+pub(super) struct PlayedImages(AtomicBool, Mutex<Vec<Keychain>>);
 
 impl PlayedImages {
     pub(super) fn lose(&self) {
@@ -247,6 +249,11 @@ impl PlayedImages {
     pub(super) fn find(&self) {
         self.0.store(false, Ordering::Relaxed);
     }
+
+    /// With what the images were asked for.
+    pub(super) fn keychains(&self) -> Vec<Keychain> {
+        self.1.lock().unwrap().clone()
+    }
 }
 
 #[async_trait]
@@ -255,7 +262,13 @@ impl Images for PlayedImages {
         false
     }
 
-    async fn ensure(&self, name: &str, _: PullPolicy) -> std::result::Result<Ensured, NoImage> {
+    async fn ensure(
+        &self,
+        name: &str,
+        _: PullPolicy,
+        keychain: &Keychain,
+    ) -> std::result::Result<Ensured, NoImage> {
+        self.1.lock().unwrap().push(keychain.clone());
         if self.0.load(Ordering::Relaxed) {
             return Err(NoImage { reason: "ErrImagePull", message: format!("{name} not found") });
         }
@@ -399,6 +412,17 @@ impl Stage {
             let key = ("d".to_owned(), name.to_owned());
             let map = Arc::new(serde_json::from_value(map.clone()).unwrap());
             Arc::make_mut(all).config_maps.insert(key, map);
+        });
+    }
+
+    pub(super) fn add_pull_secret(&self, name: &str, config: &str) {
+        let data = json!({".dockerconfigjson": ByteString(config.as_bytes().to_vec())});
+        let secret = json!({"metadata": {"resourceVersion": "1"},
+            "type": "kubernetes.io/dockerconfigjson", "data": data});
+        self.assignments.send_modify(|all| {
+            let key = ("d".to_owned(), name.to_owned());
+            let secret = Arc::new(serde_json::from_value(secret.clone()).unwrap());
+            Arc::make_mut(all).secrets.insert(key, secret);
         });
     }
 
