@@ -16,6 +16,7 @@ mod leader;
 mod listen;
 mod member;
 mod membership;
+pub mod node_labels;
 mod node_removal;
 mod report;
 pub mod resolve;

@@ -142,8 +142,7 @@ impl Member {
             Some(manager) => Arc::new(manager.reports(&membership.node)),
             None => Arc::new(crate::report::ToManagers(client.clone())),
         };
-        let mut labels = config.labels.clone();
-        labels.push((membership_label(&membership).to_owned(), String::new()));
+        let labels = config.labels.clone();
         let reports: Arc<dyn Reports> =
             Arc::new(crate::report::WithLabels { labels, inner: reports });
         let agent = start_agent(config, &membership, &images, reports)?;
@@ -347,14 +346,6 @@ impl Member {
     pub async fn stop_and_remove(&self) -> Result<(), Refusal> {
         self.stop().await;
         self.inner.agent.remove_all().await.map_err(|e| Refusal::internal(&e))
-    }
-}
-
-/// The label by which `kubectl get nodes` tells a node's role.
-fn membership_label(membership: &Membership) -> &'static str {
-    match membership.role {
-        Role::Manager => crate::report::ROLE_LABELS[0],
-        Role::Worker => crate::report::ROLE_LABELS[1],
     }
 }
 

@@ -16,25 +16,24 @@ use pontoon_model::resource;
 use pontoon_model::status::Status;
 use pontoon_objects::{DeleteOptions, Objects, Sub, WriteOptions};
 use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
 use serde_json::{Value, json};
 
 use crate::events::{Occurrence, Recorder};
-use crate::rpc::Refusal;
+use crate::identity::Role;
+use crate::node_labels;
 use crate::rpc::client::ManagerClient;
+use crate::rpc::{BODY_BYTES_MAX, Refusal};
 use crate::view::View;
 
 /// An unchanged node status is written this often all the same, so that its heartbeat times move.
 const HEARTBEAT_SECONDS: i64 = 60;
-/// The labels by which `kubectl get nodes` tells a node's role.
-pub(crate) const ROLE_LABELS: [&str; 2] =
-    [pontoon_model::names::LABEL_CONTROL_PLANE, "node-role.kubernetes.io/worker"];
-/// Below this name labels are the administrators' alone.
-const RESTRICTED: &str = "node-restriction.kubernetes.io";
 /// How long a manager's own reports wait for a leader before they are sent again: a manager that stops
 /// makes one last attempt, and must not be held up by it for as long as a write would wait.
 const TAKEN_WITHIN: Duration = Duration::from_secs(2);
-/// Reports in one request.
+/// Reports that are taken in one request, and that are sent in one: a request that fails is sent again as a whole.
 const REPORTS_MAX: usize = 10_000;
+const REPORTS_SENT: usize = 256;
 
 /// A report on the wire.
 #[derive(Serialize, Deserialize)]
@@ -89,13 +88,40 @@ pub(crate) struct ToManagers(pub ManagerClient);
 #[async_trait]
 impl Reports for ToManagers {
     async fn report(&self, reports: Vec<Report>) -> Result<(), ReportError> {
-        for some in reports.chunks(256) {
-            let wire: Vec<WireReport> = some.iter().cloned().map(WireReport::from).collect();
-            let done: Result<(), Refusal> = self.0.call(Method::POST, "/v1/report", &wire).await;
+        for request in requests(reports) {
+            let done: Result<(), Refusal> = self.0.call(Method::POST, "/v1/report", &request).await;
             done.map_err(|e| ReportError(e.message))?;
         }
         Ok(())
     }
+}
+
+/// The reports as the bodies of requests that a manager takes: none holds too many of them or too many bytes.
+fn requests(reports: Vec<Report>) -> Vec<Vec<Box<RawValue>>> {
+    let mut requests: Vec<Vec<Box<RawValue>>> = Vec::new();
+    let mut bytes = 0;
+    for report in reports.into_iter().map(WireReport::from) {
+        let encoded = serde_json::value::to_raw_value(&report).expect("plain data becomes JSON");
+        // With the comma or bracket before it, and the bracket at the end.
+        let needed = encoded.get().len() + 2;
+        if needed > BODY_BYTES_MAX {
+            // No manager would ever take it, and what waits behind it must not wait for ever.
+            tracing::error!(bytes = needed, "a report is too large to be sent and is dropped");
+            continue;
+        }
+        bytes += needed;
+        match requests
+            .last_mut()
+            .filter(|last| bytes <= BODY_BYTES_MAX && last.len() < REPORTS_SENT)
+        {
+            Some(last) => last.push(encoded),
+            None => {
+                bytes = needed;
+                requests.push(vec![encoded]);
+            }
+        }
+    }
+    requests
 }
 
 /// Adds the labels that a node was started with to what its agent finds out by itself.
@@ -126,12 +152,21 @@ pub struct InProcess {
 impl Reports for InProcess {
     async fn report(&self, reports: Vec<Report>) -> Result<(), ReportError> {
         let wire = reports.into_iter().map(WireReport::from).collect();
-        let taken = tokio::time::timeout(TAKEN_WITHIN, self.sink.take(&self.node, wire)).await;
+        // Only a manager has a sink of its own.
+        let reporter = Reporter { name: &self.node, role: Role::Manager };
+        let taken = tokio::time::timeout(TAKEN_WITHIN, self.sink.take(reporter, wire)).await;
         match taken {
             Ok(taken) => taken.map_err(|e| ReportError(e.message)),
             Err(_) => Err(ReportError("no manager leads".to_owned())),
         }
     }
+}
+
+/// Whose reports they are, by its certificate and its record: whatever the reports say.
+#[derive(Clone, Copy, Debug)]
+pub struct Reporter<'a> {
+    pub name: &'a str,
+    pub role: Role,
 }
 
 /// Where a manager puts reports.
@@ -148,14 +183,19 @@ impl Sink {
     ///
     /// # Errors
     /// When the store cannot take them now; the node sends them again.
-    pub async fn take(&self, node: &str, reports: Vec<WireReport>) -> Result<(), Refusal> {
+    pub async fn take(
+        &self,
+        reporter: Reporter<'_>,
+        reports: Vec<WireReport>,
+    ) -> Result<(), Refusal> {
+        let node = reporter.name;
         if reports.len() > REPORTS_MAX {
             return Err(Refusal::bad_request(format!(
                 "more than {REPORTS_MAX} reports in one request"
             )));
         }
         // Pods do not wait for each other's writes: they share one fsync.
-        let taken = reports.into_iter().map(|report| self.take_one(node, report));
+        let taken = reports.into_iter().map(|report| self.take_one(reporter, report));
         let mut failed = None;
         for done in futures::future::join_all(taken).await {
             match done {
@@ -172,7 +212,8 @@ impl Sink {
         }
     }
 
-    async fn take_one(&self, node: &str, report: WireReport) -> Result<(), Status> {
+    async fn take_one(&self, reporter: Reporter<'_>, report: WireReport) -> Result<(), Status> {
+        let node = reporter.name;
         match report {
             WireReport::PodStatus { namespace, name, uid, status } => {
                 if !self.is_on(node, &namespace, &name, &uid).await? {
@@ -206,7 +247,7 @@ impl Sink {
                 }
             }
             WireReport::NodeStatus { status, labels } => {
-                self.take_node(node, &status, labels).await
+                self.take_node(reporter, &status, labels).await
             }
             WireReport::Event { regarding, warning, reason, message, at } => {
                 let what = Occurrence {
@@ -247,13 +288,12 @@ impl Sink {
 
     async fn take_node(
         &self,
-        node: &str,
+        reporter: Reporter<'_>,
         status: &NodeStatus,
         labels: BTreeMap<String, String>,
     ) -> Result<(), Status> {
-        let mut labels = labels;
-        // By these labels pods are kept from nodes that are not trusted with them: no node gives them to itself.
-        labels.retain(|label, _| !label.split('/').next().is_some_and(is_restricted));
+        let (node, role) = (reporter.name, reporter.role);
+        let labels = node_labels::wanted(labels, role);
         let known = self.node(node).await?;
         let options = WriteOptions::default();
         let known = match known {
@@ -273,10 +313,9 @@ impl Sink {
             }
         };
         let mut wanted = json!(labels);
-        // The role that a node no longer has goes with the certificate for it.
-        for role in ROLE_LABELS.iter().filter(|role| !labels.contains_key(**role)) {
-            if known.meta.labels.contains_key(*role) {
-                wanted[*role] = Value::Null;
+        for label in node_labels::outdated(role) {
+            if known.meta.labels.contains_key(label) {
+                wanted[label] = Value::Null;
             }
         }
         let is_known = |(key, value): (&String, &String)| known.meta.labels.get(key) == Some(value);
@@ -312,11 +351,6 @@ impl Sink {
     }
 }
 
-/// Whether labels below this name are the administrators' alone, as in Kubernetes.
-fn is_restricted(prefix: &str) -> bool {
-    prefix == RESTRICTED || prefix.strip_suffix(RESTRICTED).is_some_and(|head| head.ends_with('.'))
-}
-
 /// Whether a status says what is known already, its heartbeat times aside, and the last of those is recent.
 fn is_old_news(known: &Object, status: &NodeStatus) -> bool {
     let Ok(node) = known.typed::<Node>() else { return false };
@@ -341,3 +375,6 @@ fn timeless(status: &NodeStatus) -> Value {
     }
     value
 }
+
+#[cfg(test)]
+mod tests;

@@ -158,10 +158,15 @@ pub(crate) struct Daemon {
     #[arg(long, default_value = "pontoon", value_name = "PATH")]
     pub cgroup_parent: String,
     /// Registry to be spoken to over plain HTTP; may be given several times
-    #[arg(long, value_name = "HOST:PORT")]
+    #[arg(
+        long,
+        env = "PONTOON_INSECURE_REGISTRY",
+        value_delimiter = ',',
+        value_name = "HOST:PORT"
+    )]
     pub insecure_registry: Vec<String>,
     /// Label for this node, KEY=VALUE; may be given several times
-    #[arg(long, value_name = "KEY=VALUE", value_parser = label)]
+    #[arg(long, value_name = "KEY=VALUE", value_parser = node_label)]
     pub label: Vec<(String, String)>,
 }
 
@@ -292,8 +297,18 @@ pub(crate) enum Image {
         workdir: Option<String>,
     },
     /// Fetch an image from its registry
-    #[command(after_help = "Example:\n  pontoon image pull registry.example:5000/web:1")]
-    Pull { reference: String },
+    #[command(
+        after_help = "Examples:\n  pontoon image pull registry.example:5000/web:1\n  pontoon image pull registry.example:5000/web:1 --username me --password-stdin < password"
+    )]
+    Pull {
+        reference: String,
+        /// The user at the registry
+        #[arg(long, value_name = "NAME", requires = "password_stdin")]
+        username: Option<String>,
+        /// Read the password from standard input
+        #[arg(long, requires = "username")]
+        password_stdin: bool,
+    },
     /// Remove an image
     #[command(after_help = "Example:\n  pontoon image rm web:1")]
     Rm { reference: String },
@@ -464,6 +479,17 @@ pub(crate) enum HelloCommand {
     Resolve { name: String },
 }
 
+/// A label that a node may give itself; others would be left out by the managers.
+fn node_label(text: &str) -> Result<(String, String), String> {
+    let (key, value) = label(text)?;
+    if !pontoon_node::node_labels::is_own(&key) {
+        return Err(format!(
+            "a node cannot give itself the label {key}; once it has joined: kubectl label node NAME {text}"
+        ));
+    }
+    Ok((key, value))
+}
+
 fn label(text: &str) -> Result<(String, String), String> {
     text.split_once('=')
         .filter(|(key, _)| !key.is_empty())
@@ -473,9 +499,21 @@ fn label(text: &str) -> Result<(String, String), String> {
 
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory;
+    use clap::{CommandFactory, Parser};
 
     use super::Cli;
+
+    #[test]
+    fn a_node_is_not_started_with_labels_that_are_not_its_own() {
+        let start = |label: &str| Cli::try_parse_from(["pontoon", "daemon", "--label", label]);
+        assert!(start("disk=ssd").is_ok() && start("topology.kubernetes.io/zone=a").is_ok());
+        for label in
+            ["node-role.kubernetes.io/control-plane=", "node-restriction.kubernetes.io/a=b"]
+        {
+            let refused = start(label).err().map(|e| e.to_string()).unwrap_or_default();
+            assert!(refused.contains("kubectl label node NAME"), "{refused}");
+        }
+    }
 
     fn without_example(command: &clap::Command, path: &str, found: &mut Vec<String>) {
         let path = format!("{path} {}", command.get_name());

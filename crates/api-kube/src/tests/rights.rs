@@ -87,6 +87,26 @@ async fn a_node_writes_its_own_status_lease_and_events() {
 }
 
 #[tokio::test]
+async fn a_node_changes_neither_its_labels_nor_its_taints() {
+    let cluster = cluster_with_pods().await;
+    let node = Identity::node("n1");
+    let claim = json!({
+        "metadata": {"labels": {"node-role.kubernetes.io/control-plane": ""}},
+        "spec": {"taints": [], "unschedulable": false, "podCIDR": "10.0.0.0/8"},
+        "status": {"phase": "Running"},
+    });
+    let before = cluster.send(get("/api/v1/nodes/n1")).await.json();
+    assert_eq!(code(&cluster, &node, patch("/api/v1/nodes/n1/status", &claim)).await, 200);
+    let after = cluster.send(get("/api/v1/nodes/n1")).await.json();
+    assert_eq!(after["status"]["phase"], "Running");
+    assert_eq!(after["metadata"]["labels"], before["metadata"]["labels"]);
+    assert_eq!(after["spec"], before["spec"]);
+    for path in ["/api/v1/nodes/n1", "/api/v1/nodes/n2", "/api/v1/nodes/n2/status"] {
+        assert_eq!(code(&cluster, &node, patch(path, &claim)).await, 403, "{path}");
+    }
+}
+
+#[tokio::test]
 async fn strangers_may_only_ask_who_they_are() {
     let cluster = Cluster::start().await;
     let eve = Identity::new("eve", ["devs".to_owned()]);

@@ -26,7 +26,7 @@ use crate::identity::certificate::Peer;
 use crate::join::{JoinRequest, admit, sign};
 use crate::listen;
 use crate::member::manager::StoreThreads;
-use crate::report::{self, WireReport};
+use crate::report::{self, Reporter, WireReport};
 use crate::tls::{ALPN_H2, ALPN_STORE};
 
 /// Joining nodes served at a time: each costs signatures and writes, and anybody may ask.
@@ -177,7 +177,8 @@ impl ManagerService {
             (&Method::GET, "/v1/assignments") => self.assignments(&node),
             (&Method::POST, "/v1/report") => {
                 let reports: Vec<WireReport> = read_json(body).await?;
-                self.reports.take(&node.name, reports).await?;
+                let reporter = Reporter { name: &node.name, role: node.role };
+                self.reports.take(reporter, reports).await?;
                 Ok(json(&()))
             }
             (&Method::POST, "/v1/renew") => self.renew(&node, read_json(body).await?).await,
