@@ -3,6 +3,7 @@
 //! late one's fail.
 
 pub(crate) mod controllers;
+pub(crate) mod leases;
 pub(crate) mod liveness;
 pub(crate) mod scheduling;
 
@@ -70,6 +71,7 @@ impl Leader {
         }
         tasks.spawn(bootstrap(self.objects.clone(), term.clone()));
         tasks.spawn(liveness::run(self.clone(), term.clone()));
+        tasks.spawn(leases::run(self.clone(), term.clone()));
         tasks.spawn(scheduling::run(self.clone(), term.clone()));
         for controller in pontoon_controllers::ALL {
             tasks.spawn(controllers::run(self.clone(), controller, term.clone()));

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::StreamExt;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Namespace, Node, ObjectReference, Pod};
 use pontoon_controllers::{Change, Entry};
@@ -13,11 +14,13 @@ use pontoon_objects::{Patch, Sub, WriteOptions};
 use pontoon_scheduler::{Outcome, Placement, Snapshot, schedule};
 use serde_json::json;
 use tokio::sync::broadcast::error::RecvError;
+use tokio::sync::mpsc;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::AbortOnDropHandle;
 
 use super::Leader;
-use crate::events::Occurrence;
+use crate::events::{Occurrence, Recorder};
 
 /// How long the first waiting pod waits for others to be placed with.
 const GATHER: Duration = Duration::from_millis(2);
@@ -25,13 +28,21 @@ const GATHER: Duration = Duration::from_millis(2);
 const BATCH_MAX: usize = 2048;
 /// Pods that cannot be placed are looked at again after this, whatever happens.
 const RETRY_AFTER: Duration = Duration::from_secs(5);
+/// Events about bound pods that wait to be written, and that are being written.
+const EVENTS_WAITING: usize = 8192;
+const EVENTS_AT_ONCE: usize = 256;
 
 type PodKey = (String, String);
 
 /// Schedules until the token ends it.
 pub(super) async fn run(leader: Leader, stop: CancellationToken) {
+    let (bound, waiting) = mpsc::channel(EVENTS_WAITING);
+    // Told by a task of their own, which ends with this one.
+    let telling = tell_bound(leader.recorder.clone(), waiting);
+    let _telling = AbortOnDropHandle::new(tokio::spawn(telling));
     let mut scheduling = Scheduling {
         leader,
+        bound,
         snapshot: Snapshot::new(),
         waiting: BTreeMap::new(),
         parked: BTreeMap::new(),
@@ -43,8 +54,28 @@ pub(super) async fn run(leader: Leader, stop: CancellationToken) {
     }
 }
 
+/// Tells of pods that were given their nodes, some at a time.
+async fn tell_bound(
+    recorder: Arc<Recorder>,
+    mut waiting: mpsc::Receiver<(ObjectReference, String)>,
+) {
+    let waiting = futures::stream::poll_fn(|cx| waiting.poll_recv(cx));
+    let tell = async |(regarding, node): (ObjectReference, String)| {
+        let (namespace, name) = (&regarding.namespace, &regarding.name);
+        let message = format!(
+            "Successfully assigned {}/{} to {node}",
+            namespace.as_deref().unwrap_or_default(),
+            name.as_deref().unwrap_or_default()
+        );
+        recorder.record(&regarding, &said(false, "Scheduled", &message)).await;
+    };
+    waiting.for_each_concurrent(EVENTS_AT_ONCE, tell).await;
+}
+
 struct Scheduling {
     leader: Leader,
+    /// Pods that were bound, and to which nodes, for the events about it.
+    bound: mpsc::Sender<(ObjectReference, String)>,
     snapshot: Snapshot,
     /// Pods to be placed next.
     waiting: BTreeMap<PodKey, Arc<Pod>>,
@@ -202,18 +233,10 @@ impl Scheduling {
         match bound {
             Ok(object) => {
                 self.leader.view.apply_written(object);
-                let recorder = self.leader.recorder.clone();
-                let (regarding, node) = (reference(pod), node.to_owned());
-                // An event holds up nobody.
-                tokio::spawn(async move {
-                    let (namespace, name) = (&regarding.namespace, &regarding.name);
-                    let message = format!(
-                        "Successfully assigned {}/{} to {node}",
-                        namespace.as_deref().unwrap_or_default(),
-                        name.as_deref().unwrap_or_default()
-                    );
-                    recorder.record(&regarding, &said(false, "Scheduled", &message)).await;
-                });
+                // An event holds up nobody: when many wait already, this one is not told.
+                if self.bound.try_send((reference(pod), node.to_owned())).is_err() {
+                    tracing::debug!(pod = placement.name, node, "too many events wait");
+                }
                 Done::Bound
             }
             Err(status) if status.is_not_found() || status.is_conflict() => Done::Bound,
