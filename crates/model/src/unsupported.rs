@@ -1,5 +1,6 @@
-//! The fields of pods that this cluster cannot honour yet, as data. A pod that sets one of them is
-//! refused with the field's name: nothing that changes its meaning is silently ignored.
+//! The fields of pods and services that this cluster cannot honour yet, as data. An object that sets one of
+//! them is refused with the field's name, or taken with a warning where it does its work all the same: nothing that
+//! changes its meaning is silently ignored. `docs/kubernetes.md` is the same for people.
 
 use serde_json::Value;
 
@@ -21,9 +22,12 @@ pub enum When {
     True,
     /// If it is false.
     False,
+    /// If this holds of it.
+    Where(fn(&Value) -> bool),
 }
 
-/// A field below the pod's `spec`; `*` stands for every item of a list.
+/// A field below `spec`; `*` stands for every item of a list, and what is said of containers holds of init
+/// containers, too.
 #[derive(Clone, Copy, Debug)]
 pub struct Unsupported {
     pub path: &'static [&'static str],
@@ -34,7 +38,18 @@ const fn no(path: &'static [&'static str], when: When) -> Unsupported {
     Unsupported { path, when }
 }
 
-/// The list. To honour a field in the node or the scheduler, take its line away.
+/// A field that is taken although nothing is done for it, and what people are told.
+#[derive(Clone, Copy, Debug)]
+pub struct Unheeded {
+    pub field: Unsupported,
+    pub warning: &'static str,
+}
+
+const fn warn(path: &'static [&'static str], when: When, warning: &'static str) -> Unheeded {
+    Unheeded { field: no(path, when), warning }
+}
+
+/// What pods are refused for. To honour a field in the node or the scheduler, take its line away.
 pub const FIELDS: &[Unsupported] = &[
     no(&["ephemeralContainers"], When::Set),
     no(&["runtimeClassName"], When::Set),
@@ -58,6 +73,7 @@ pub const FIELDS: &[Unsupported] = &[
         When::Not(&["RuntimeDefault", "Unconfined"]),
     ),
     no(&["securityContext", "seccompProfile", "type"], When::Is("Localhost")),
+    no(&["securityContext", "seLinuxChangePolicy"], When::Set),
     no(&["securityContext", "supplementalGroupsPolicy"], When::Not(&["Merge"])),
     no(&["containers", "*", "volumeDevices"], When::Set),
     no(&["containers", "*", "restartPolicyRules"], When::Set),
@@ -65,6 +81,9 @@ pub const FIELDS: &[Unsupported] = &[
     no(&["containers", "*", "livenessProbe", "grpc"], When::Set),
     no(&["containers", "*", "readinessProbe", "grpc"], When::Set),
     no(&["containers", "*", "startupProbe", "grpc"], When::Set),
+    no(&["containers", "*", "livenessProbe", "httpGet", "protocol"], When::Not(&["HTTP1"])),
+    no(&["containers", "*", "readinessProbe", "httpGet", "protocol"], When::Not(&["HTTP1"])),
+    no(&["containers", "*", "startupProbe", "httpGet", "protocol"], When::Not(&["HTTP1"])),
     no(&["containers", "*", "securityContext", "windowsOptions"], When::Set),
     no(&["containers", "*", "securityContext", "seLinuxOptions"], When::Set),
     no(&["containers", "*", "securityContext", "procMount"], When::Not(&["Default"])),
@@ -76,8 +95,24 @@ pub const FIELDS: &[Unsupported] = &[
     no(&["containers", "*", "env", "*", "valueFrom", "fileKeyRef"], When::Set),
     no(&["containers", "*", "volumeMounts", "*", "mountPropagation"], When::Not(&["None"])),
     no(&["containers", "*", "volumeMounts", "*", "recursiveReadOnly"], When::Not(&["Disabled"])),
-    no(&["initContainers", "*", "volumeDevices"], When::Set),
-    no(&["initContainers", "*", "restartPolicyRules"], When::Set),
+    no(&["containers", "*", "volumeMounts", "*", "bindMountOptions"], When::Set),
+    no(&["volumes", "*", "emptyDir", "mode"], When::Set),
+    no(&["volumes", "*", "configMap", "defaultUser"], When::Set),
+    no(&["volumes", "*", "configMap", "items", "*", "user"], When::Set),
+    no(&["volumes", "*", "secret", "defaultUser"], When::Set),
+    no(&["volumes", "*", "secret", "items", "*", "user"], When::Set),
+    no(&["volumes", "*", "downwardAPI", "defaultUser"], When::Set),
+    no(&["volumes", "*", "downwardAPI", "items", "*", "user"], When::Set),
+    no(&["volumes", "*", "projected", "defaultUser"], When::Set),
+    no(
+        &["volumes", "*", "projected", "sources", "*", "configMap", "items", "*", "user"],
+        When::Set,
+    ),
+    no(&["volumes", "*", "projected", "sources", "*", "secret", "items", "*", "user"], When::Set),
+    no(
+        &["volumes", "*", "projected", "sources", "*", "downwardAPI", "items", "*", "user"],
+        When::Set,
+    ),
     no(&["volumes", "*", "emptyDir", "medium"], When::Not(&["", "Memory"])),
     no(&["volumes", "*", "projected", "sources", "*", "clusterTrustBundle"], When::Set),
     no(&["volumes", "*", "projected", "sources", "*", "podCertificate"], When::Set),
@@ -108,38 +143,148 @@ pub const FIELDS: &[Unsupported] = &[
     no(&["volumes", "*", "vsphereVolume"], When::Set),
 ];
 
-/// Adds a fault for every field of a pod, or of a pod template, that cannot be honoured.
+/// What services are refused for.
+pub const SERVICE_FIELDS: &[Unsupported] = &[
+    no(&["externalIPs"], When::Set),
+    no(&["healthCheckNodePort"], When::NotZero),
+    no(&["ipFamilyPolicy"], When::Is("RequireDualStack")),
+    no(&["ports", "*", "protocol"], When::Is("SCTP")),
+];
+
+const NO_APP_ARMOR: &str = "no AppArmor profile is applied by this cluster";
+const NO_BALANCER: &str =
+    "this cluster has no load balancer of its own; the service is reached at its node ports";
+
+/// What is said of pods that are taken all the same.
+pub const WARNINGS: &[Unheeded] = &[
+    warn(
+        &["automountServiceAccountToken"],
+        When::True,
+        "this cluster issues no tokens to pods; none is mounted",
+    ),
+    warn(&["securityContext", "appArmorProfile", "type"], When::Is("RuntimeDefault"), NO_APP_ARMOR),
+    warn(
+        &["containers", "*", "securityContext", "appArmorProfile", "type"],
+        When::Is("RuntimeDefault"),
+        NO_APP_ARMOR,
+    ),
+    warn(
+        &["containers", "*", "resources", "limits", "ephemeral-storage"],
+        When::Set,
+        "the limit counts where the pod is placed; a container that writes more is not stopped",
+    ),
+    warn(
+        &["volumes", "*", "emptyDir"],
+        When::Where(is_limited_on_disk),
+        "sizeLimit holds for medium Memory only; on disk nothing is limited",
+    ),
+];
+
+/// What is said of services that are taken all the same.
+pub const SERVICE_WARNINGS: &[Unheeded] = &[
+    warn(
+        &["trafficDistribution"],
+        When::Set,
+        "connections go to all endpoints in turn, near or far",
+    ),
+    warn(&["loadBalancerIP"], When::Set, NO_BALANCER),
+    warn(&["loadBalancerClass"], When::Set, NO_BALANCER),
+    warn(
+        &["loadBalancerSourceRanges"],
+        When::Set,
+        "this cluster has no load balancer of its own; node ports are open to everybody",
+    ),
+];
+
+fn is_limited_on_disk(empty_dir: &Value) -> bool {
+    let is_set = |field: &str| empty_dir.get(field).is_some_and(|v| !v.is_null() && v != "");
+    is_set("sizeLimit") && !is_set("medium")
+}
+
+/// Adds a fault for every field of a pod, of a pod template, or of a service that cannot be honoured.
 pub fn check(resource: &Resource, object: &Value, faults: &mut Faults) {
+    let (fields, _) = tables(resource);
+    with_spec(resource, object, |at, spec| {
+        for field in fields {
+            each(at, spec, field, &mut |at, value| {
+                faults.forbidden(at, &words(value, field.when));
+            });
+        }
+    });
+}
+
+/// What people should know of an object that is taken: nothing is done for some of its fields.
+#[must_use]
+pub fn warnings(resource: &Resource, object: &Value) -> Vec<String> {
+    let mut told = Vec::new();
+    let (_, warnings) = tables(resource);
+    with_spec(resource, object, |at, spec| {
+        for Unheeded { field, warning } in warnings {
+            each(at, spec, field, &mut |at, _| told.push(format!("{at}: {warning}")));
+        }
+    });
+    told
+}
+
+/// Whether objects of the resource have warnings at all.
+#[must_use]
+pub fn may_warn(resource: &Resource) -> bool {
+    [
+        resource::PODS,
+        resource::SERVICES,
+        resource::DEPLOYMENTS,
+        resource::REPLICA_SETS,
+        resource::DAEMON_SETS,
+    ]
+    .iter()
+    .any(|warned| **warned == *resource)
+}
+
+fn tables(resource: &Resource) -> (&'static [Unsupported], &'static [Unheeded]) {
+    match *resource == *resource::SERVICES {
+        true => (SERVICE_FIELDS, SERVICE_WARNINGS),
+        false => (FIELDS, WARNINGS),
+    }
+}
+
+/// Calls `f` with the specification that the tables are about, and where it stands.
+fn with_spec(resource: &Resource, object: &Value, mut f: impl FnMut(&Path<'_>, &Value)) {
     const SPEC: Path<'static> = Path::root("spec");
     let Some(spec) = object.get("spec") else { return };
-    if *resource == *resource::PODS {
-        check_spec(&SPEC, spec, faults);
+    if *resource == *resource::PODS || *resource == *resource::SERVICES {
+        f(&SPEC, spec);
     } else if let Some(spec) = spec.get("template").and_then(|t| t.get("spec")) {
-        check_spec(&SPEC.child("template").child("spec"), spec, faults);
+        f(&SPEC.child("template").child("spec"), spec);
     }
 }
 
-fn check_spec(at: &Path<'_>, spec: &Value, faults: &mut Faults) {
-    for field in FIELDS {
-        find(at, spec, field.path, field.when, faults);
+type Found<'f> = dyn FnMut(&Path<'_>, &Value) + 'f;
+
+/// Calls `found` for the field wherever it cannot be honoured.
+fn each(at: &Path<'_>, spec: &Value, field: &Unsupported, found: &mut Found<'_>) {
+    find(at, spec, field.path, field.when, found);
+    if let ["containers", rest @ ..] = field.path
+        && let Some(containers) = spec.get("initContainers")
+    {
+        find(&at.child("initContainers"), containers, rest, field.when, found);
     }
 }
 
-fn find(at: &Path<'_>, value: &Value, path: &[&str], when: When, faults: &mut Faults) {
+fn find(at: &Path<'_>, value: &Value, path: &[&str], when: When, found: &mut Found<'_>) {
     match path {
         [] => {
             if cannot(value, when) {
-                faults.forbidden(at, &words(value, when));
+                found(at, value);
             }
         }
         ["*", rest @ ..] => {
             for (i, item) in value.as_array().into_iter().flatten().enumerate() {
-                find(&at.index(i), item, rest, when, faults);
+                find(&at.index(i), item, rest, when, found);
             }
         }
         [name, rest @ ..] => {
             if let Some(value) = value.get(*name) {
-                find(&at.child(name), value, rest, when, faults);
+                find(&at.child(name), value, rest, when, found);
             }
         }
     }
@@ -159,12 +304,58 @@ fn cannot(value: &Value, when: When) -> bool {
         When::NotZero => value.as_i64().is_some_and(|n| n != 0),
         When::True => value == &Value::Bool(true),
         When::False => value == &Value::Bool(false),
+        When::Where(holds) => holds(value),
     }
 }
 
 fn words(value: &Value, when: When) -> String {
     match when {
-        When::Set => "this cluster does not support the field yet".to_owned(),
+        When::Set | When::Where(_) => "this cluster does not support the field yet".to_owned(),
         _ => format!("this cluster does not support the value {value} yet"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn the_page_for_people_names_every_field() {
+        let page = include_str!("../../../docs/kubernetes.md");
+        let warned = WARNINGS.iter().chain(SERVICE_WARNINGS).map(|w| &w.field);
+        for field in FIELDS.iter().chain(SERVICE_FIELDS).chain(warned) {
+            let named = field.path.iter().rfind(|name| !["*", "type", "name"].contains(name));
+            let name = format!("`{}`", named.expect("a field has a name"));
+            assert!(page.contains(&name), "docs/kubernetes.md does not name {name}");
+        }
+    }
+
+    #[test]
+    fn what_is_taken_and_not_done_is_said() {
+        let spec = json!({
+            "automountServiceAccountToken": true,
+            "securityContext": {"appArmorProfile": {"type": "RuntimeDefault"}},
+            "initContainers": [{"resources": {"limits": {"ephemeral-storage": "1Gi"}}}],
+            "volumes": [{"emptyDir": {"sizeLimit": "1Gi"}}, {"emptyDir": {"sizeLimit": "1Gi", "medium": "Memory"}}],
+        });
+        let deployment = json!({"spec": {"template": {"spec": spec}}});
+        let told = warnings(resource::DEPLOYMENTS, &deployment);
+        let fields: Vec<&str> = told.iter().filter_map(|w| Some(w.split_once(": ")?.0)).collect();
+        assert_eq!(
+            fields,
+            [
+                "spec.template.spec.automountServiceAccountToken",
+                "spec.template.spec.securityContext.appArmorProfile.type",
+                "spec.template.spec.initContainers[0].resources.limits.ephemeral-storage",
+                "spec.template.spec.volumes[0].emptyDir",
+            ]
+        );
+        let service =
+            json!({"spec": {"trafficDistribution": "PreferClose", "loadBalancerIP": "1.2.3.4"}});
+        assert_eq!(warnings(resource::SERVICES, &service).len(), 2);
+        let plain = json!({"spec": {"automountServiceAccountToken": false, "containers": [{}]}});
+        assert!(warnings(resource::PODS, &plain).is_empty());
     }
 }

@@ -174,3 +174,31 @@ async fn nothing_is_sniffed_or_cached() {
     let stale = cluster.get("/openapi/v3/apis/apps/v1?hash=0").await;
     assert!(!stale.header("cache-control").contains("immutable"));
 }
+
+#[tokio::test]
+async fn what_is_taken_and_not_done_is_warned_of() {
+    let cluster = Cluster::start().await;
+    let path = "/api/v1/namespaces/default/services";
+    let told = |answer: &Answer| -> Vec<String> {
+        let all = answer.headers.get_all("warning").iter();
+        all.map(|value| value.to_str().unwrap().to_owned()).collect()
+    };
+    let mut service = json!({"metadata": {"name": "s"}, "spec": {"ports": [{"port": 1}]}});
+    assert!(told(&cluster.post(path, &service).await).is_empty());
+    let near = json!({"spec": {"trafficDistribution": "PreferClose"}});
+    let patch = Request::patch(format!("{path}/s"))
+        .header("content-type", "application/merge-patch+json")
+        .body(near.to_string())
+        .unwrap();
+    let wanted =
+        "299 - \"spec.trafficDistribution: connections go to all endpoints in turn, near or far\"";
+    assert_eq!(told(&cluster.send(patch).await), [wanted]);
+    service["metadata"]["name"] = "t".into();
+    service["spec"]["trafficDistribution"] = "PreferClose".into();
+    let made = cluster.post(path, &service).await;
+    assert_eq!((made.code, told(&made)), (201, vec![wanted.to_owned()]));
+    service["spec"]["externalIPs"] = json!(["192.0.2.1"]);
+    let refused = cluster.post(path, &service).await.refusal();
+    assert_eq!(refused.0, 422);
+    assert!(refused.2.contains("spec.externalIPs: Forbidden"), "{}", refused.2);
+}

@@ -4,7 +4,7 @@ use http::header::WARNING;
 use http::{HeaderValue, Response, StatusCode};
 use pontoon_model::resource::Resource;
 use pontoon_model::status::Status;
-use pontoon_model::validate;
+use pontoon_model::{unsupported, validate};
 use pontoon_objects::{FieldValidation, Patch, Sub, WriteOptions};
 use serde_json::Value;
 
@@ -28,8 +28,9 @@ pub(super) async fn create(mut call: Call) -> Result<Response<Body>, Status> {
     let decoded = call.decode_body().await?;
     check_fits(&call.target, &decoded.value)?;
     node_restriction::check_created_name(&call, &decoded.value)?;
-    let warnings = check_fields(call.target.resource, &decoded, &options)?;
+    let mut warnings = check_fields(call.target.resource, &decoded, &options)?;
     let Target { resource, namespace, .. } = &call.target;
+    warnings.extend(unsupported::warnings(resource, &decoded.value));
     let object =
         call.objects().create(resource, namespace.as_deref(), decoded.value, &options).await?;
     Ok(warned(read::one(StatusCode::CREATED, &object, form, &call.query)?, &warnings))
@@ -40,9 +41,12 @@ pub(super) async fn update(mut call: Call) -> Result<Response<Body>, Status> {
     let options = options::write(&call.query)?;
     let decoded = call.decode_body().await?;
     check_fits(&call.target, &decoded.value)?;
-    let warnings = check_fields(call.target.resource, &decoded, &options)?;
+    let mut warnings = check_fields(call.target.resource, &decoded, &options)?;
     let Target { resource, namespace, .. } = &call.target;
     let (name, sub) = (call.target.name(), sub(&call.target));
+    if sub == Sub::None {
+        warnings.extend(unsupported::warnings(resource, &decoded.value));
+    }
     let object = call
         .objects()
         .update(resource, namespace.as_deref(), name, decoded.value, sub, &options)
@@ -59,7 +63,13 @@ pub(super) async fn patch(mut call: Call) -> Result<Response<Body>, Status> {
         .objects()
         .patch(target.resource, target.namespace(), target.name(), &patch, sub(target), &options)
         .await?;
-    read::one(StatusCode::OK, &object, form, &call.query)
+    let warnings = match object.value() {
+        Ok(value) if sub(target) == Sub::None && unsupported::may_warn(target.resource) => {
+            unsupported::warnings(target.resource, &value)
+        }
+        _ => Vec::new(),
+    };
+    Ok(warned(read::one(StatusCode::OK, &object, form, &call.query)?, &warnings))
 }
 
 pub(super) async fn delete(mut call: Call) -> Result<Response<Body>, Status> {

@@ -16,6 +16,8 @@ const DNS_POLICIES: &[&str] = &["ClusterFirstWithHostNet", "ClusterFirst", "Defa
 /// The longest time that a pod, or one of its containers, may be given to end, in seconds: 68 years. Kubernetes has no
 /// bound, but what is added to a clock must have one.
 pub const MAX_GRACE_SECONDS: i64 = i32::MAX as i64;
+/// The kernel parameters that are a pod's own.
+const OWN_SYSCTLS: &[&str] = &["net.", "kernel.shm", "kernel.msg", "kernel.sem", "fs.mqueue."];
 /// The largest user or group number.
 const MAX_ID: i64 = i32::MAX as i64;
 
@@ -150,8 +152,23 @@ fn security(at: &Path<'_>, spec: &PodSpec, faults: &mut Faults) {
             faults.invalid(&at, &sysctl.name, why);
         } else if !seen.insert(&sysctl.name) {
             faults.duplicate(&at, &sysctl.name);
+        } else if let Some(why) = not_its_own(&sysctl.name, spec) {
+            faults.forbidden(&at, &why);
         }
     }
+}
+
+/// Why a pod may not set a kernel parameter: it is the whole machine's.
+fn not_its_own(sysctl: &str, spec: &PodSpec) -> Option<String> {
+    let name = sysctl.replace('/', ".");
+    if !OWN_SYSCTLS.iter().any(|prefix| name.starts_with(prefix)) {
+        return Some(format!("sysctl {name:?} is the node's, not the pod's"));
+    }
+    let (shared, field) = match name.starts_with("net.") {
+        true => (spec.host_network, "hostNetwork"),
+        false => (spec.host_ipc, "hostIPC"),
+    };
+    (shared == Some(true)).then(|| format!("sysctl {name:?} not allowed with {field} set to true"))
 }
 
 /// The number of a user or a group.

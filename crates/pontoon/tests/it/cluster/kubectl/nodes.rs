@@ -19,6 +19,7 @@ spec:
 #[test]
 fn kubectl_looks_after_nodes() {
     let Some(kubectl) = Kubectl::at(&["a", "b"]) else { return };
+    leases(&kubectl);
     kubectl.apply(AGENT);
     kubectl.run("rollout status ds/agent");
     kubectl.run("set env ds/agent X=1");
@@ -29,6 +30,24 @@ fn kubectl_looks_after_nodes() {
     cordon_and_drain(&kubectl);
     taints(&kubectl);
     selectors(&kubectl);
+}
+
+/// The leader tells of every node when it was last known to be alive.
+fn leases(kubectl: &Kubectl) {
+    for node in ["a", "b"] {
+        let described = wait("the node has a lease", || {
+            let described = kubectl.run(&format!("describe node {node}"));
+            described.contains("HolderIdentity").then_some(described)
+        });
+        has(&described, &format!("HolderIdentity:  {node}"));
+        let lease = format!("-n kube-node-lease lease {node}");
+        let (uid, owner) = (".metadata.uid", ".metadata.ownerReferences[0].uid");
+        assert_eq!(kubectl.field(&lease, owner), kubectl.field(&format!("node {node}"), uid));
+        let renewed = kubectl.field(&lease, ".spec.renewTime");
+        wait("the lease is renewed", || {
+            (kubectl.field(&lease, ".spec.renewTime") > renewed).then_some(())
+        });
+    }
 }
 
 fn cordon_and_drain(kubectl: &Kubectl) {
