@@ -7,9 +7,11 @@ pub(crate) mod leases;
 pub(crate) mod liveness;
 pub(crate) mod scheduling;
 
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::FutureExt;
 use pontoon_gossip::Member;
 use pontoon_objects::Objects;
 use pontoon_store::Leadership;
@@ -24,6 +26,10 @@ use crate::view::View;
 /// Pause before the making of what every cluster has is tried again; it doubles up to the longest.
 const BOOTSTRAP_PAUSE: Duration = Duration::from_millis(100);
 const BOOTSTRAP_PAUSE_MAX: Duration = Duration::from_secs(5);
+
+/// Pause before a part of the leader's work that panicked is begun again; it doubles up to the longest.
+const RESTART_PAUSE: Duration = Duration::from_millis(200);
+const RESTART_PAUSE_MAX: Duration = Duration::from_secs(30);
 
 /// What the leader's work needs.
 #[derive(Clone)]
@@ -70,14 +76,39 @@ impl Leader {
             () = term.cancelled() => {}
         }
         tasks.spawn(bootstrap(self.objects.clone(), term.clone()));
-        tasks.spawn(liveness::run(self.clone(), term.clone()));
-        tasks.spawn(leases::run(self.clone(), term.clone()));
-        tasks.spawn(scheduling::run(self.clone(), term.clone()));
+        let (leader, stop) = (self.clone(), term.clone());
+        let judge = move || liveness::run(leader.clone(), stop.clone());
+        tasks.spawn(keep_up("liveness", term.clone(), judge));
+        let (leader, stop) = (self.clone(), term.clone());
+        let renew = move || leases::run(leader.clone(), stop.clone());
+        tasks.spawn(keep_up("leases", term.clone(), renew));
+        let (leader, stop) = (self.clone(), term.clone());
+        let schedule = move || scheduling::run(leader.clone(), stop.clone());
+        tasks.spawn(keep_up("scheduling", term.clone(), schedule));
         for controller in pontoon_controllers::ALL {
-            tasks.spawn(controllers::run(self.clone(), controller, term.clone()));
+            let (leader, stop) = (self.clone(), term.clone());
+            let control = move || controllers::run(leader.clone(), controller, stop.clone());
+            tasks.spawn(keep_up(controller.name, term.clone(), control));
         }
         tasks.close();
         tasks
+    }
+}
+
+/// Does a part of the leader's work. A panic in it is a bug, and must not cost the cluster that part for the rest of
+/// the term: it is begun again after a pause.
+async fn keep_up<F: Future<Output = ()>>(
+    part: &'static str,
+    term: CancellationToken,
+    begin: impl Fn() -> F,
+) {
+    let mut pause = RESTART_PAUSE;
+    while AssertUnwindSafe(begin()).catch_unwind().await.is_err() {
+        tracing::error!(part, "a part of the leader's work panicked; it is begun again");
+        tokio::select! {
+            () = tokio::time::sleep(pause) => pause = (pause * 2).min(RESTART_PAUSE_MAX),
+            () = term.cancelled() => return,
+        }
     }
 }
 
@@ -95,5 +126,27 @@ async fn bootstrap(objects: Objects, term: CancellationToken) {
     tokio::select! {
         () = make => {}
         () = term.cancelled() => {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn what_panics_is_begun_again_until_it_ends_by_itself_or_the_term_does() {
+        let begun = Cell::new(0);
+        let work = || {
+            begun.set(begun.get() + 1);
+            let fails = begun.get() < 4;
+            async move { assert!(!fails, "a bug") }
+        };
+        keep_up("test", CancellationToken::new(), work).await;
+        assert_eq!(begun.get(), 4);
+        let term = CancellationToken::new();
+        term.cancel();
+        keep_up("test", term, || async { panic!("a bug") }).await;
     }
 }

@@ -6,6 +6,7 @@ use proptest::prelude::*;
 use serde_json::{Value, json};
 
 use super::{SEEDS, condition, count, deploy, deployment, image, key, read};
+use crate::key::Key;
 use crate::pod_state;
 use crate::simulator::World;
 
@@ -53,6 +54,28 @@ fn six_replicas_are_two_on_each_of_three_nodes() {
         assert_eq!(world.api.created["pods"], 6);
         let (_, pod) = world.api.pods().next().unwrap();
         assert_eq!(pod["spec"]["unknownField"], json!({"kept": true}));
+    }
+}
+
+#[test]
+fn whatever_users_write_into_revisions_is_borne() {
+    let mut world = World::with_nodes(1, 3);
+    deploy(&mut world, "web", 2);
+    world.patch(&key("web"), image("two"));
+    world.settle(30);
+    let sets: Vec<Key> =
+        world.api.objects.keys().filter(|k| k.is(resource::REPLICA_SETS)).cloned().collect();
+    assert_eq!(sets.len(), 2);
+    for (set, revision) in sets.iter().zip([i64::MAX - 1, i64::MAX]) {
+        let history = format!("x{}", "é".repeat(1_500));
+        let written = json!({"deployment.kubernetes.io/revision-history": history,
+                             "deployment.kubernetes.io/revision": revision.to_string()});
+        world.patch(set, json!({"metadata": {"annotations": written}}));
+    }
+    for name in ["one", "two", "one"] {
+        world.patch(&key("web"), image(name));
+        world.settle(30);
+        assert_eq!(images(&world), [name]);
     }
 }
 

@@ -34,13 +34,14 @@ impl Rollout<'_> {
         let Some(new) = self.new.clone() else { return };
         let highest = self.old.iter().map(revision).max().unwrap_or(0);
         let mine = revision(&new);
-        let next = if mine > highest { mine } else { highest + 1 };
+        let next = if mine > highest { mine } else { highest.saturating_add(1) };
         let mut wanted = self.handed_on();
         wanted.insert(REVISION.to_owned(), Some(next.to_string()));
         if next != mine && mine > 0 {
             let former = new.annotation(HISTORY).map_or_else(String::new, |h| format!("{h},"));
             let text = format!("{former}{mine}");
-            let cut = text.len().saturating_sub(HISTORY_BYTES);
+            // Users write annotations, too: not all is ASCII.
+            let cut = text.ceil_char_boundary(text.len().saturating_sub(HISTORY_BYTES));
             wanted.insert(HISTORY.to_owned(), Some(text[cut..].to_owned()));
         }
         let patch = edit::annotations(&new.key, &new.rs.metadata, &wanted);
@@ -77,7 +78,7 @@ impl Rollout<'_> {
             return;
         }
         let size = self.new_size(0);
-        let revision = self.old.iter().map(revision).max().unwrap_or(0) + 1;
+        let revision = self.old.iter().map(revision).max().unwrap_or(0).saturating_add(1);
         let body = self.body(&name, &hash, size, revision);
         let namespace = self.key.namespace.clone();
         self.plan.push(Action::Create { resource: resource::REPLICA_SETS, namespace, body });

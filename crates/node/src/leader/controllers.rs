@@ -8,7 +8,7 @@ use futures::StreamExt;
 use futures::stream::FuturesUnordered;
 use jiff::Timestamp;
 use pontoon_controllers::{
-    Absent, Action, Change, Controller, EventType, Key, Plan, Propagation, Sub,
+    Absent, Action, Cache, Change, Controller, EventType, Key, Plan, Propagation, Sub,
 };
 use pontoon_model::status::Status;
 use pontoon_objects::{DeleteOptions, Patch, WriteOptions};
@@ -97,7 +97,7 @@ impl Queue {
         if !self.controller.watches.iter().any(|resource| change.key.is(resource)) {
             return;
         }
-        let keys = (self.controller.keys)(change, &self.leader.view.read());
+        let keys = keys_of(self.controller, change, &self.leader.view.read());
         for key in keys {
             self.enqueue(key, Instant::now());
         }
@@ -148,6 +148,16 @@ impl Queue {
             }
         }
     }
+}
+
+/// The keys that a change concerns. A panic over one object is a bug, and must not keep all others from being
+/// looked at.
+fn keys_of(controller: &Controller, change: &Change, cache: &Cache) -> Vec<Key> {
+    let keys = || (controller.keys)(change, cache);
+    std::panic::catch_unwind(std::panic::AssertUnwindSafe(keys)).unwrap_or_else(|_| {
+        tracing::error!(controller = controller.name, key = %change.key, "panicked over a change");
+        Vec::new()
+    })
 }
 
 async fn sleep_until(when: Option<Instant>) {
@@ -316,5 +326,31 @@ async fn tell(leader: &Leader, controller: &Controller, event: &Action) {
             host: None,
         };
         leader.recorder.record(regarding, &what).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use pontoon_model::resource;
+
+    use super::*;
+
+    #[test]
+    fn a_panic_over_one_change_is_that_changes_alone() {
+        let controller = Controller {
+            name: "test",
+            watches: &[resource::PODS],
+            keys: |change, _| {
+                assert_ne!(change.key.name, "bad");
+                vec![change.key.clone()]
+            },
+            reconcile: |_, _, _| Plan::none(),
+        };
+        let keys = |name: &str| {
+            let key = Key::new(resource::PODS, Some("default"), name);
+            let change = Change { key, old: None, new: None, liveness: false };
+            keys_of(&controller, &change, &Cache::default()).len()
+        };
+        assert_eq!((keys("bad"), keys("good")), (0, 1));
     }
 }

@@ -47,6 +47,7 @@ pub(super) async fn run(leader: Leader, stop: CancellationToken) {
         waiting: BTreeMap::new(),
         parked: BTreeMap::new(),
         retry_at: None,
+        suspects: 0,
     };
     tokio::select! {
         () = scheduling.run() => {}
@@ -82,6 +83,8 @@ struct Scheduling {
     /// Pods that fit nowhere, with what was said about them.
     parked: BTreeMap<PodKey, (Arc<Pod>, String)>,
     retry_at: Option<Instant>,
+    /// Pods that are placed one by one, since the scheduler panicked over one of them.
+    suspects: usize,
 }
 
 impl Scheduling {
@@ -178,12 +181,17 @@ impl Scheduling {
                 self.waiting.entry(key.clone()).or_insert_with(|| pod.clone());
             }
         }
-        let keys: Vec<PodKey> = self.waiting.keys().take(BATCH_MAX).cloned().collect();
+        let most = if self.suspects > 0 { 1 } else { BATCH_MAX };
+        self.suspects = self.suspects.saturating_sub(1);
+        let keys: Vec<PodKey> = self.waiting.keys().take(most).cloned().collect();
         let pods: Vec<Arc<Pod>> = keys.iter().filter_map(|key| self.waiting.remove(key)).collect();
         if pods.is_empty() {
             return;
         }
-        let placements = schedule(&mut self.snapshot, &pods, rand::random());
+        let Some(placements) = attempt(|| schedule(&mut self.snapshot, &pods, rand::random()))
+        else {
+            return self.isolate(keys, pods);
+        };
         let decided =
             pods.iter().zip(&placements).map(|(pod, placement)| self.carry_out(pod, placement));
         let outcomes = futures::future::join_all(decided).await;
@@ -208,6 +216,26 @@ impl Scheduling {
             let wait = if again.is_empty() { RETRY_AFTER } else { Duration::from_millis(200) };
             self.retry_at = Some(Instant::now() + wait);
         }
+    }
+
+    /// The scheduler panicked over one of these pods: they are placed one by one, and the one that it panics over
+    /// alone is left until it changes or its time to be looked at comes again.
+    fn isolate(&mut self, keys: Vec<PodKey>, pods: Vec<Arc<Pod>>) {
+        let former = std::mem::take(&mut self.parked);
+        let waiting = std::mem::take(&mut self.waiting);
+        // What it was about to note is lost with it.
+        self.start_afresh();
+        self.waiting = waiting;
+        self.parked = former;
+        if let ([key], [pod]) = (keys.as_slice(), pods.as_slice()) {
+            tracing::error!(namespace = key.0, pod = key.1, "the scheduler panicked over a pod");
+            self.parked.insert(key.clone(), (pod.clone(), String::new()));
+            self.retry_at.get_or_insert(Instant::now() + RETRY_AFTER);
+            return;
+        }
+        tracing::error!("the scheduler panicked; its pods are placed one by one");
+        self.suspects = pods.len();
+        self.waiting.extend(keys.into_iter().zip(pods));
     }
 
     async fn carry_out(&self, pod: &Arc<Pod>, placement: &Placement) -> Done {
@@ -271,6 +299,11 @@ impl Scheduling {
         let what = said(true, "FailedScheduling", why);
         self.leader.recorder.record(&reference(pod), &what).await;
     }
+}
+
+/// What `f` answers, or nothing when it panics.
+fn attempt<T>(f: impl FnOnce() -> T) -> Option<T> {
+    std::panic::catch_unwind(std::panic::AssertUnwindSafe(f)).ok()
 }
 
 enum Done {
