@@ -14,12 +14,17 @@ use crate::pod_state;
 use crate::retired::Retired;
 use crate::settings::Settings;
 
-/// What the managers agree on about a node's life, from gossip and its reports.
+/// What the leader knows of a node's life, from gossip, from asking it, and from its reports.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Liveness {
-    pub alive: bool,
-    /// When that became so.
-    pub since: Timestamp,
+pub enum Liveness {
+    /// Its daemon answers and its agent reports.
+    Alive,
+    /// Its daemon answers, but its agent has not reported for too long.
+    AgentSilent,
+    /// Its machine answers, but no daemon does. Containers outlive their daemon.
+    DaemonDown,
+    /// Nothing answers.
+    Lost,
 }
 
 /// One object's step from a former state to a newer one. A change without `old` and `new` does
@@ -310,9 +315,9 @@ impl Cache {
         }
     }
 
-    /// Whether the node is known to be dead: gossip and reports agree.
+    /// Whether the node is known to be dead: nothing answers there.
     pub fn is_dead(&self, node: &str) -> bool {
-        self.liveness(node).is_some_and(|l| !l.alive)
+        self.liveness(node) == Some(Liveness::Lost)
     }
 
     /// The node of that name.

@@ -1,20 +1,25 @@
 //! What becomes of a node that is lost or not ready: its condition, its taints, its pods' readiness.
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::{Node, NodeCondition, Pod, Taint};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use pontoon_model::{names, resource};
 use serde_json::json;
 
-use crate::cache::{Cache, Change};
+use crate::cache::{Cache, Change, Liveness};
 use crate::edit;
 use crate::key::Key;
 use crate::plan::{Action, EventType, Plan, Sub};
 use crate::pod_state;
+use crate::settings::SERVING_SECONDS;
 
 const READY: &str = "Ready";
 /// The reason of conditions that we set because nobody answers for the node.
 const LOST: &str = "NodeStatusUnknown";
+/// The reason of Ready when the machine answers without its daemon.
+const DAEMON_DOWN: &str = "NodeDaemonDown";
+/// The reason of Ready when the daemon answers, but its agent does not report.
+const AGENT_SILENT: &str = "NodeAgentSilent";
 /// The reason of a pod's Ready condition that we took away because of its node.
 const NODE_LOST: &str = "NodeNotReady";
 
@@ -24,8 +29,10 @@ pub(crate) fn keys(change: &Change, cache: &Cache) -> Vec<Key> {
         return vec![change.key.clone()];
     }
     let Some(pod) = change.new.as_ref().and_then(|e| e.get::<Pod>()) else { return Vec::new() };
-    let node = pod_state::node(pod)
-        .filter(|n| if cache.is_dead(n) { pod_state::is_ready(pod) } else { was_taken(pod) });
+    let node = pod_state::node(pod).filter(|n| match cache.liveness(n) {
+        None | Some(Liveness::Alive) => was_taken(pod),
+        Some(_) => pod_state::is_ready(pod),
+    });
     node.map(|n| Key::new(resource::NODES, None, n)).into_iter().collect()
 }
 
@@ -34,8 +41,8 @@ pub(crate) fn reconcile(now: Timestamp, key: &Key, cache: &Cache) -> Plan {
     let mut plan = Plan::none();
     let Some(node) = cache.node(&key.name) else { return plan };
     plan.subject = Some(Box::new(edit::reference(cache, key)));
-    let alive = cache.liveness(&key.name).map(|l| l.alive);
-    let ready = conditions(now, node, alive);
+    let liveness = cache.liveness(&key.name);
+    let ready = conditions(now, node, liveness);
     let verdict = status_of(&ready, READY);
     let taints = taints(now, node, verdict);
     // One patch an object and plan: the taint first, since pods are moved on its account.
@@ -49,10 +56,37 @@ pub(crate) fn reconcile(now: Timestamp, key: &Key, cache: &Cache) -> Plan {
             tell(&mut plan, cache, key, verdict);
         }
     }
+    let serves = match liveness {
+        None => return plan,
+        Some(Liveness::Alive) => true,
+        Some(Liveness::Lost) => false,
+        Some(Liveness::DaemonDown | Liveness::AgentSilent) => {
+            let left = serves_for(now, &ready);
+            if left.is_positive() {
+                plan.again_in(left.unsigned_abs());
+                return plan;
+            }
+            false
+        }
+    };
     for pod in cache.pods_on(&key.name) {
-        plan.actions.extend(pod_readiness(now, pod, alive));
+        plan.actions.extend(pod_readiness(now, pod, serves));
     }
     plan
+}
+
+/// Whether it is written down that nothing answers on the node: then a machine that answers without
+/// its daemon has been started anew, and its containers are gone.
+#[must_use]
+pub fn is_written_off(node: &Node) -> bool {
+    current(node).iter().any(|c| c.type_ == READY && c.reason.as_deref() == Some(LOST))
+}
+
+/// How much longer the pods of a node without its agent get connections.
+fn serves_for(now: Timestamp, conditions: &[NodeCondition]) -> SignedDuration {
+    let ready = conditions.iter().find(|c| c.type_ == READY);
+    let since = ready.and_then(|c| c.last_transition_time.as_ref()).map_or(now, |t| t.0);
+    SignedDuration::from_secs(SERVING_SECONDS) - now.duration_since(since)
 }
 
 fn current(node: &Node) -> Vec<NodeCondition> {
@@ -63,23 +97,33 @@ fn status_of<'a>(conditions: &'a [NodeCondition], type_: &str) -> &'a str {
     conditions.iter().find(|c| c.type_ == type_).map_or("Unknown", |c| c.status.as_str())
 }
 
-/// The conditions as they should be: all unknown for a dead node. One that has come back is ready
-/// again if it was our word that it is not; its own reports say the rest.
-fn conditions(now: Timestamp, node: &Node, alive: Option<bool>) -> Vec<NodeCondition> {
+/// The conditions as they should be: all unknown for a dead node; not ready without daemon or agent.
+/// One that has come back is ready again if it was our word that it is not; its own reports say the
+/// rest.
+fn conditions(now: Timestamp, node: &Node, liveness: Option<Liveness>) -> Vec<NodeCondition> {
     let mut conditions = current(node);
-    match alive {
-        Some(false) => {
-            if !conditions.iter().any(|c| c.type_ == READY) {
-                conditions
-                    .push(NodeCondition { type_: READY.to_owned(), ..NodeCondition::default() });
-            }
+    let is_known = conditions.iter().any(|c| c.type_ == READY);
+    if !is_known && liveness.is_some_and(|l| l != Liveness::Alive) {
+        conditions.push(NodeCondition { type_: READY.to_owned(), ..NodeCondition::default() });
+    }
+    match liveness {
+        Some(Liveness::Lost) => {
             for condition in conditions.iter_mut().filter(|c| c.status != "Unknown") {
-                let message = "The node does not answer: gossip and its reports agree.";
+                let message = "Nothing answers on the node: neither its daemon nor its machine.";
                 set(condition, "Unknown", LOST, message, now);
             }
         }
-        Some(true) => {
-            for condition in conditions.iter_mut().filter(|c| c.reason.as_deref() == Some(LOST)) {
+        Some(Liveness::DaemonDown) => {
+            let message = "The machine answers, but its daemon does not; its containers run on.";
+            not_ready(&mut conditions, DAEMON_DOWN, message, now);
+        }
+        Some(Liveness::AgentSilent) => {
+            let message = "The node's daemon answers, but its agent has stopped reporting.";
+            not_ready(&mut conditions, AGENT_SILENT, message, now);
+        }
+        Some(Liveness::Alive) => {
+            let ours = [LOST, DAEMON_DOWN, AGENT_SILENT].map(Some);
+            for condition in conditions.iter_mut().filter(|c| ours.contains(&c.reason.as_deref())) {
                 let value = if condition.type_ == READY { "True" } else { "False" };
                 set(condition, value, "NodeAnswers", "The node answers again.", now);
             }
@@ -87,6 +131,14 @@ fn conditions(now: Timestamp, node: &Node, alive: Option<bool>) -> Vec<NodeCondi
         None => {}
     }
     conditions
+}
+
+/// Says that the node is not ready; when that was known already, since when it is so stays.
+fn not_ready(conditions: &mut [NodeCondition], reason: &str, message: &str, now: Timestamp) {
+    let stands = |c: &NodeCondition| c.status == "False" && c.reason.as_deref() == Some(reason);
+    for condition in conditions.iter_mut().filter(|c| c.type_ == READY && !stands(c)) {
+        set(condition, "False", reason, message, now);
+    }
 }
 
 fn set(condition: &mut NodeCondition, status: &str, reason: &str, message: &str, now: Timestamp) {
@@ -144,14 +196,14 @@ fn was_taken(pod: &Pod) -> bool {
     ready.is_some_and(|c| c.reason.as_deref() == Some(NODE_LOST))
 }
 
-/// Takes a pod's readiness away with its node's life, and gives it back if the node returns with
+/// Takes a pod's readiness away with its node's, and gives it back if the node returns with
 /// its containers as they were.
-fn pod_readiness(now: Timestamp, pod: &Pod, alive: Option<bool>) -> Option<Action> {
+fn pod_readiness(now: Timestamp, pod: &Pod, serves: bool) -> Option<Action> {
     if pod_state::is_finished(pod) {
         return None;
     }
     let ready = pod_state::condition(pod, READY)?;
-    let (status, reason) = match alive? {
+    let (status, reason) = match serves {
         false if ready.status == "True" => ("False", Some(NODE_LOST.to_owned())),
         true if was_taken(pod) && pod_state::holds(pod, "ContainersReady") => ("True", None),
         _ => return None,

@@ -6,9 +6,12 @@ use pontoon_model::names;
 /// How long a pod that asks for nothing stays on a node that is unreachable: not at all, since its
 /// death has been confirmed by then. Kubernetes waits five minutes.
 pub const UNREACHABLE_SECONDS: i64 = 0;
-/// How long such a pod stays on a node that lives but says it is not ready: longer than the node's
-/// agent takes to be started again, which pods survive.
+/// How long such a pod stays on a node that lives but is not ready: longer than the node's daemon
+/// takes to be started again, which pods survive.
 pub const NOT_READY_SECONDS: i64 = 30;
+/// How long pods still get connections when their node's daemon is down: they run on, but nobody
+/// probes them.
+pub(crate) const SERVING_SECONDS: i64 = 10;
 
 /// The settings of one cluster.
 #[derive(Clone, Debug, PartialEq, Eq)]

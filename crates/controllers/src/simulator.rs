@@ -90,12 +90,17 @@ impl World {
 
     /// Switches a node's power.
     pub(crate) fn set_alive(&mut self, node: &str, alive: bool) {
-        if alive {
+        self.set_liveness(node, if alive { Liveness::Alive } else { Liveness::Lost });
+    }
+
+    /// Says how a node lives; unless it is well it does nothing to its pods.
+    pub(crate) fn set_liveness(&mut self, node: &str, liveness: Liveness) {
+        if liveness == Liveness::Alive {
             self.dead.remove(node);
         } else {
             self.dead.insert(node.to_owned());
         }
-        let change = self.cache.set_liveness(node, Liveness { alive, since: self.now });
+        let change = self.cache.set_liveness(node, liveness);
         self.enqueue(change);
     }
 

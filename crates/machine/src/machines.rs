@@ -223,7 +223,7 @@ impl Machines {
     /// When there is no such machine.
     pub async fn kill(&self, name: &str) -> Result<Machine, MachineError> {
         let (_lock, machine) = self.lock(name).await?;
-        cut_power(machine).await
+        self.cut_power(machine).await
     }
 
     /// Removes a machine with all it holds; with the last one the bridge goes, too.
@@ -232,7 +232,7 @@ impl Machines {
     /// When something of it cannot be removed.
     pub async fn remove(&self, name: &str) -> Result<(), MachineError> {
         let (lock, machine) = self.lock(name).await?;
-        let machine = cut_power(machine).await?;
+        let machine = self.cut_power(machine).await?;
         let all = self.lock_all().await?;
         self.detach(&machine).await?;
         remove_cgroups(&machine).await?;
@@ -298,6 +298,20 @@ impl Machines {
         done.map(drop).map_err(|e| network_error("unplug the network", &machine.name, e))
     }
 
+    /// Kills everything in a machine, and takes down that it is off.
+    async fn cut_power(&self, mut machine: Machine) -> Result<Machine, MachineError> {
+        // First of all nothing comes from it any more: the kernel outlives a machine's processes, and would
+        // answer for them.
+        self.detach(&machine).await?;
+        for process in [machine.init, machine.keeper].into_iter().flatten() {
+            process.signal(Signal::SIGKILL);
+            wait_for_end(process, STOP_TIMEOUT).await;
+        }
+        (machine.init, machine.keeper) = (None, None);
+        write(&machine)?;
+        Ok(machine)
+    }
+
     /// What a machine must not find when it starts: sockets of a former life.
     fn clear(&self, machine: &Machine) -> Result<(), MachineError> {
         match fs::remove_dir_all(machine.run_dir()) {
@@ -355,17 +369,6 @@ impl Machines {
             }
         }
     }
-}
-
-/// Kills everything in a machine, and takes down that it is off.
-async fn cut_power(mut machine: Machine) -> Result<Machine, MachineError> {
-    for process in [machine.init, machine.keeper].into_iter().flatten() {
-        process.signal(Signal::SIGKILL);
-        wait_for_end(process, STOP_TIMEOUT).await;
-    }
-    (machine.init, machine.keeper) = (None, None);
-    write(&machine)?;
-    Ok(machine)
 }
 
 /// Cgroups go when the last dying process has left them, a moment after its end.

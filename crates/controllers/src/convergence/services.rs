@@ -9,8 +9,9 @@ use serde_json::json;
 
 use super::{SEEDS, count, deploy, image, key};
 use crate::key::Key;
+use crate::settings::SERVING_SECONDS;
 use crate::simulator::World;
-use crate::{Propagation, pod_state};
+use crate::{Liveness, NOT_READY_SECONDS, Propagation, pod_state};
 
 fn service(world: &mut World) {
     world.create(
@@ -88,6 +89,35 @@ fn pods_of_a_dead_node_are_left_at_once() {
         world.set_alive("b", true);
         world.settle(0);
         assert_eq!(ready(&world).len(), 6, "what was not evicted is ready again");
+    }
+}
+
+#[test]
+fn pods_without_their_agent_serve_on_for_a_while_and_are_kept_for_longer() {
+    for (seed, liveness) in
+        (0..SEEDS).flat_map(|seed| [Liveness::DaemonDown, Liveness::AgentSilent].map(|l| (seed, l)))
+    {
+        let mut world = World::with_nodes(seed, 3);
+        service(&mut world);
+        deploy(&mut world, "web", 6);
+        let before: BTreeSet<String> = ready(&world);
+        world.set_liveness("b", liveness);
+        world.settle(SERVING_SECONDS - 1);
+        assert_eq!(ready(&world), before, "they are served by their containers");
+        world.settle(2);
+        assert_eq!(ready(&world).len(), 4, "nobody probes them any more");
+        world.settle(NOT_READY_SECONDS - SERVING_SECONDS - 3);
+        assert_eq!(world.pods().len(), 6, "none is evicted");
+        world.set_liveness("b", Liveness::Alive);
+        world.settle(1);
+        assert_eq!(ready(&world), before, "the same pods, ready again");
+        world.set_liveness("b", liveness);
+        world.settle(NOT_READY_SECONDS + 2);
+        let nodes = world.ready_by_node();
+        assert_eq!((nodes["a"], nodes["c"], nodes.get("b")), (3, 3, None), "they were moved");
+        world.set_liveness("b", Liveness::Lost);
+        world.settle(1);
+        assert_eq!(world.pods().len(), 6, "what waited for the agent is gone with its node");
     }
 }
 
