@@ -1,5 +1,6 @@
 //! Local machines for a test, driven by the program's own command line, and gone when the test ends.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -178,6 +179,31 @@ impl World {
         self.host(&["machine", "start", machine]).expect_ok();
     }
 
+    /// Kills a machine's daemon; it stays down until it is released, and all else in the machine runs on.
+    pub(crate) fn hold_daemon(&self, machine: &str) {
+        self.signal_init(machine, rustix::process::Signal::STOP);
+        self.kill_daemon(machine);
+    }
+
+    /// Lets a daemon that was held down be started again.
+    pub(crate) fn release_daemon(&self, machine: &str) {
+        self.signal_init(machine, rustix::process::Signal::CONT);
+    }
+
+    /// Kills a machine's daemon, which is started again at once.
+    pub(crate) fn kill_daemon(&self, machine: &str) {
+        self.inside(machine, &["pkill", "-KILL", "-f", "pontoon daemon"]).expect_ok();
+    }
+
+    fn signal_init(&self, machine: &str, signal: rustix::process::Signal) {
+        let list = self.host(&["machine", "ls", "--output", "json"]).expect_ok().out;
+        let list: Value = serde_json::from_str(&list).unwrap();
+        let mut machines = list["machines"].as_array().unwrap().iter();
+        let pid = machines.find(|m| m["name"] == machine).unwrap()["pid"].as_i64().unwrap();
+        let init = rustix::process::Pid::from_raw(i32::try_from(pid).unwrap()).unwrap();
+        rustix::process::kill_process(init, signal).unwrap();
+    }
+
     pub(crate) fn wait_for_nodes(&self, at: &str, count: usize) {
         wait(&format!("{count} nodes are ready"), || {
             let nodes = self.json_or_null(at, &["node", "ls"]);
@@ -199,6 +225,42 @@ impl World {
             .collect();
         found.sort();
         found
+    }
+
+    /// Restarts of the container of each pod of an application, and when it was started.
+    pub(crate) fn containers(&self, at: &str, app: &str) -> BTreeMap<String, (u64, String)> {
+        let pods = self.json(at, &["ps"]);
+        let pods = pods["items"].as_array().unwrap().iter();
+        pods.filter(|pod| pod["metadata"]["labels"]["app"] == app)
+            .map(|pod| {
+                let status = &pod["status"]["containerStatuses"][0];
+                let restarts = status["restartCount"].as_u64().unwrap();
+                // Empty while it does not run.
+                let at = status["state"]["running"]["startedAt"].as_str().unwrap_or_default();
+                (text(&pod["metadata"]["name"]), (restarts, at.to_owned()))
+            })
+            .collect()
+    }
+
+    /// The processes of the built-in image that run in a machine, by their ids there.
+    pub(crate) fn processes(&self, machine: &str) -> Vec<String> {
+        let found = self.inside(machine, &["pgrep", "-x", "-f", "/pontoon hello"]).out;
+        found.lines().map(str::to_owned).collect()
+    }
+
+    /// Waits until the present daemons have these pods: a command runs only in a pod that its node's agent
+    /// knows, whatever the stored status says.
+    pub(crate) fn wait_for_adoption<'p>(
+        &self,
+        at: &str,
+        pods: impl IntoIterator<Item = &'p String>,
+    ) {
+        for pod in pods {
+            wait(&format!("{pod} is known to its node's daemon"), || {
+                let own = self.answers(at, pod, "http://127.0.0.1:8080/", 1);
+                (own == [pod.as_str()]).then_some(())
+            });
+        }
     }
 
     pub(crate) fn json_or_null(&self, machine: &str, words: &[&str]) -> Value {

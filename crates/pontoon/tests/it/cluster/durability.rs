@@ -48,7 +48,7 @@ fn kill_while_writing(world: &World, managers: &[&str], kills: usize) {
             let enough = count() + 20 + usize::try_from(random(100)).unwrap();
             wait("writes go on", || (count() >= enough).then_some(()));
             let victim = managers[usize::try_from(random(managers.len() as u64)).unwrap()];
-            world.inside(victim, &["pkill", "-KILL", "-f", "pontoon daemon"]).expect_ok();
+            world.kill_daemon(victim);
         }
         let enough = count() + 50;
         wait("writes go on after the last kill", || (count() >= enough).then_some(()));

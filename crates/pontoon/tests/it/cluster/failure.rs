@@ -1,9 +1,13 @@
 //! Machines that fail, one and all; daemons that are killed; networks that part and heal.
 
 use std::collections::BTreeSet;
+use std::time::Instant;
 
+use serde_json::Value;
+
+use super::load::Load;
 use super::traffic::hello;
-use crate::world::{World, cluster, text, wait};
+use crate::world::{World, cluster, machines, wait};
 
 const NAMES: [&str; 3] = ["a", "b", "c"];
 
@@ -20,56 +24,131 @@ pub(super) fn other_names(name: &str) -> [&'static str; 2] {
 }
 
 #[test]
-fn a_lost_machine_is_not_missed_even_when_it_led() {
+fn a_lost_leader_is_not_missed() {
     let Some(world) = cluster(&NAMES) else { return };
-    hello(&world);
-    let lost = wait("a leader", || leader(&world, "a"));
-    let left = other_names(&lost);
-    world.kill(&lost);
-    wait("writes go on", || {
-        let done = world.on(left[0], &["run", "later", "--image", "pontoon.local/hello"]);
-        (done.ok || done.err.contains("already exists")).then_some(())
+    let led = wait("a leader", || leader(&world, "a"));
+    lose(&world, &led);
+}
+
+#[test]
+fn a_lost_follower_is_not_missed() {
+    let Some(world) = cluster(&NAMES) else { return };
+    let led = wait("a leader", || leader(&world, "a"));
+    lose(&world, other_names(&led)[0]);
+}
+
+#[test]
+fn a_lost_worker_is_not_missed() {
+    let Some(world) = machines(&NAMES) else { return };
+    world.on("a", &["init"]).expect_ok();
+    for worker in ["b", "c"] {
+        world.join(worker, "a", "worker").expect_ok();
+    }
+    world.wait_for_nodes("a", 3);
+    lose(&world, "b");
+}
+
+/// Cuts one machine's power while others write and ask.
+fn lose(world: &World, lost: &str) {
+    let pods = hello(world);
+    let at = if lost == "a" { "b" } else { "a" };
+    let (asker, _) = pods.iter().find(|(_, node)| node == at).unwrap();
+    let load = Load::new(world, at, asker);
+    let ((), gap) = load.during(|| {
+        wait("it is asked and answers", || (load.asked().0 > 20).then_some(()));
+        let cut = Instant::now();
+        world.kill(lost);
+        wait("no slice leads to it", || (serving(world, at, lost)? == 0).then_some(()));
+        println!("{lost} is off: no slice leads to it after {:?}", cut.elapsed());
+        wait("six pods run elsewhere", || {
+            let pods = world.ready_pods(at, "hello");
+            (pods.len() == 6 && pods.iter().all(|(_, node)| *node != lost)).then_some(())
+        });
+        println!("{lost} is off: its pods run elsewhere after {:?}", cut.elapsed());
+        let failed = load.asked().1;
+        load.be_strict();
+        wait("living pods answer", || (load.strictly_asked().0 >= 100).then_some(()));
+        println!("{lost} is off: {failed} of {} requests failed by then", load.asked().0);
     });
-    wait("six pods run elsewhere", || {
-        let pods = world.ready_pods(left[0], "hello");
-        (pods.len() == 6 && pods.iter().all(|(_, node)| *node != lost)).then_some(())
-    });
-    let (asker, _) = world.ready_pods(left[0], "hello").remove(0);
-    let answers = wait("only living pods are asked", || {
-        let answers = world.answers(left[0], &asker, "http://hello/", 12);
-        (answers.len() == 12).then_some(answers)
-    });
-    let living: BTreeSet<String> =
-        world.ready_pods(left[0], "hello").into_iter().map(|(pod, _)| pod).collect();
-    assert!(answers.iter().all(|pod| living.contains(pod)), "{answers:?} of {living:?}");
-    world.start(&lost);
-    world.wait_for_nodes(left[0], 3);
+    println!("{lost} is off: no write for {gap:?}");
+    assert_eq!(load.strictly_asked().1, 0, "requests failed though the pods run elsewhere");
+    world.start(lost);
+    world.wait_for_nodes(at, 3);
+    let its_role = |machine: &str| world.json_or_null(machine, &["status"])["role"].clone();
     wait("the machine that came back is a member again", || {
-        (world.json_or_null(&lost, &["node", "ls"])["nodes"].as_array()?.len() == 3).then_some(())
+        its_role(lost).is_string().then_some(())
     });
+    wait("all members are alive in its eyes", || {
+        let members = world.json_or_null(lost, &["members"]);
+        let alive = members["members"].as_array()?.iter().filter(|m| m["status"] == "alive");
+        (alive.count() == 3).then_some(())
+    });
+}
+
+/// How many endpoints of hello on a node get connections.
+fn serving(world: &World, at: &str, node: &str) -> Option<usize> {
+    let path = "/apis/discovery.k8s.io/v1/namespaces/default/endpointslices";
+    let (code, list) = world.ask(at, "GET", path, &Value::Null).ok()?;
+    let slices = list["items"].as_array().filter(|_| code == 200)?.iter();
+    let endpoints = slices.flat_map(|slice| slice["endpoints"].as_array().into_iter().flatten());
+    Some(endpoints.filter(|e| e["nodeName"] == node && e["conditions"]["ready"] == true).count())
 }
 
 #[test]
 fn after_a_power_cut_everything_comes_back() {
     let Some(world) = cluster(&NAMES) else { return };
     let before = hello(&world);
-    let revision = world.json("a", &["status"])["revision"].as_u64().unwrap();
-    for name in NAMES {
-        world.kill(name);
-    }
+    world.write("b", "kept", 1_000).unwrap();
+    let objects = all_objects(&world, "a").unwrap();
+    let started = world.containers("a", "hello");
+    std::thread::scope(|scope| {
+        for name in NAMES {
+            let world = &world;
+            scope.spawn(move || world.kill(name));
+        }
+    });
     for name in NAMES {
         world.start(name);
     }
-    wait("the store answers", || {
-        let now = world.json_or_null("a", &["status"])["revision"].as_u64()?;
-        (now >= revision).then_some(())
+    wait("every container was started anew", || {
+        let pods = world.ready_pods("a", "hello");
+        let now = if pods.len() == 6 { world.containers("a", "hello") } else { return None };
+        let is_newer = |(pod, (_, at)): (&String, &(u64, String))| {
+            started.get(pod).is_some_and(|(_, before)| at > before)
+        };
+        (now.len() == 6 && now.iter().all(is_newer)).then_some(())
     });
     world.wait_for_nodes("a", 3);
-    let after = world.wait_for_pods("a", "hello", 6);
-    let names = |pods: &[(String, String)]| pods.iter().map(|(n, _)| n.clone()).collect::<Vec<_>>();
-    assert_eq!(names(&before), names(&after), "the same pods");
-    let services = world.json("a", &["service", "ls"]);
-    assert!(services["items"].as_array().unwrap().iter().any(|s| s["metadata"]["name"] == "hello"));
+    assert_eq!(world.wait_for_pods("a", "hello", 6), before, "the same pods where they were");
+    for (asker, node) in &before {
+        let answers = wait(&format!("{asker} on {node} is answered"), || {
+            let answers = world.answers(node, asker, "http://hello/", 12);
+            (answers.len() == 12).then_some(answers)
+        });
+        assert_eq!(answers.iter().collect::<BTreeSet<_>>().len(), 6, "{asker}: {answers:?}");
+    }
+    for name in NAMES {
+        assert_eq!(all_objects(&world, name).as_ref(), Some(&objects), "at {name}");
+    }
+}
+
+/// Every object of the cluster that nothing but its user's will removes, by kind, namespace, name and uid.
+fn all_objects(world: &World, at: &str) -> Option<BTreeSet<[String; 4]>> {
+    let core =
+        ["namespaces", "nodes", "pods", "services", "configmaps", "secrets", "serviceaccounts"];
+    let apps = ["deployments", "replicasets", "daemonsets"];
+    let paths = core.iter().map(|kind| (*kind, format!("/api/v1/{kind}")));
+    let mut found = BTreeSet::new();
+    for (kind, path) in
+        paths.chain(apps.iter().map(|kind| (*kind, format!("/apis/apps/v1/{kind}"))))
+    {
+        let (code, list) = world.ask(at, "GET", &path, &Value::Null).ok()?;
+        for item in list["items"].as_array().filter(|_| code == 200)? {
+            let field = |name: &str| item["metadata"][name].as_str().unwrap_or_default().to_owned();
+            found.insert([kind.to_owned(), field("namespace"), field("name"), field("uid")]);
+        }
+    }
+    Some(found)
 }
 
 #[test]
@@ -77,33 +156,16 @@ fn containers_outlive_the_daemon() {
     let Some(world) = cluster(&["a"]) else { return };
     world.on("a", &["run", "hello", "--replicas", "2", "--port", "80:8080"]).expect_ok();
     world.wait_for_pods("a", "hello", 2);
-    let started = |world: &World| -> Vec<(String, u64, String)> {
-        let pods = world.json_or_null("a", &["ps"]);
-        let mut found: Vec<_> = pods["items"]
-            .as_array()
-            .into_iter()
-            .flatten()
-            .map(|pod| {
-                let status = &pod["status"]["containerStatuses"][0];
-                let restarts = status["restartCount"].as_u64().unwrap_or(99);
-                (
-                    text(&pod["metadata"]["name"]),
-                    restarts,
-                    text(&status["state"]["running"]["startedAt"]),
-                )
-            })
-            .collect();
-        found.sort();
-        found
-    };
-    let before = started(&world);
-    let pids = |world: &World| world.inside("a", &["pgrep", "-f", "pontoon hello"]).out;
-    let before_pids = pids(&world);
-    assert_eq!(before_pids.lines().count(), 2, "{before_pids}");
-    world.inside("a", &["pkill", "-KILL", "-f", "pontoon daemon"]).expect_ok();
+    let before = world.containers("a", "hello");
+    let processes = world.processes("a");
+    assert_eq!(processes.len(), 2);
+    world.hold_daemon("a");
+    wait("it is down", || (!world.on("a", &["status"]).ok).then_some(()));
+    world.release_daemon("a");
     wait("the daemon is back", || world.on("a", &["status"]).ok.then_some(()));
     world.wait_for_nodes("a", 1);
     world.wait_for_pods("a", "hello", 2);
-    assert_eq!(started(&world), before);
-    assert_eq!(pids(&world), before_pids, "the same processes");
+    world.wait_for_adoption("a", before.keys());
+    assert_eq!(world.containers("a", "hello"), before);
+    assert_eq!(world.processes("a"), processes, "the same processes");
 }

@@ -82,7 +82,7 @@ fn everything_is_right(world: &World, lost: &str, observers: &BTreeMap<String, S
     let at = other_names(lost)[0];
     world.wait_for_nodes(at, 3);
     wait("the surplus pods are gone", || {
-        (running_here(world, lost) == assigned(world, at, lost)?).then_some(())
+        (world.processes(lost).len() == assigned(world, at, lost)?).then_some(())
     });
     let living: BTreeSet<String> =
         world.ready_pods(at, "hello").into_iter().map(|(pod, _)| pod).collect();
@@ -96,14 +96,10 @@ fn everything_is_right(world: &World, lost: &str, observers: &BTreeMap<String, S
 }
 
 /// How many pods the cluster has put on a machine.
-fn assigned(world: &World, at: &str, machine: &str) -> Option<usize> {
+pub(super) fn assigned(world: &World, at: &str, machine: &str) -> Option<usize> {
     let pods = world.json_or_null(at, &["ps", "-A"]);
     let pods = pods["items"].as_array()?.iter();
     Some(pods.filter(|pod| pod["spec"]["nodeName"] == machine).count())
-}
-
-fn running_here(world: &World, machine: &str) -> usize {
-    world.inside(machine, &["pgrep", "-x", "-f", "/pontoon hello"]).out.lines().count()
 }
 
 /// A pod on each machine, from which names and services are asked; it stays when its node is lost.

@@ -12,8 +12,10 @@ fn pods_run_on_while_their_node_becomes_a_manager_and_a_worker_again() {
     world.wait_for_nodes("a", 2);
     world.on("a", &["run", "hello", "--replicas", "4", "--port", "80:8080"]).expect_ok();
     world.wait_for_pods("a", "hello", 4);
-    let before = started(&world);
+    let before = world.containers("a", "hello");
     assert_eq!(before.len(), 4);
+    let processes = world.processes("b");
+    assert_eq!(processes.len(), 2);
     world.on("a", &["node", "promote", "b"]).expect_ok();
     wait("b is a manager", || {
         (world.json_or_null("b", &["node", "ls"])["nodes"].as_array()?.len() == 2).then_some(())
@@ -21,7 +23,9 @@ fn pods_run_on_while_their_node_becomes_a_manager_and_a_worker_again() {
     wait("b has a vote", || (node(&world, "b")?["managerStatus"] == "Reachable").then_some(()));
     world.wait_for_nodes("b", 2);
     world.wait_for_pods("b", "hello", 4);
-    assert_eq!(started(&world), before, "promoting restarts nothing");
+    world.wait_for_adoption("b", before.keys());
+    assert_eq!(world.containers("b", "hello"), before, "promoting restarts nothing");
+    assert_eq!(world.processes("b"), processes, "the same processes");
     let acknowledged = world.write("b", "through-b", 10);
     assert_eq!(acknowledged, Ok(()));
     world.on("a", &["node", "demote", "b"]).expect_ok();
@@ -30,7 +34,9 @@ fn pods_run_on_while_their_node_becomes_a_manager_and_a_worker_again() {
     });
     world.wait_for_nodes("a", 2);
     world.wait_for_pods("a", "hello", 4);
-    assert_eq!(started(&world), before, "demoting restarts nothing");
+    world.wait_for_adoption("a", before.keys());
+    assert_eq!(world.containers("a", "hello"), before, "demoting restarts nothing");
+    assert_eq!(world.processes("b"), processes, "the same processes");
     assert!(!world.data_dir("b").join("store").exists(), "a worker keeps no state of the cluster");
     let only = world.on("a", &["node", "demote", "a"]).expect_error();
     assert!(only.contains("only manager"), "{only}");
@@ -95,18 +101,4 @@ fn nodes(world: &World) -> BTreeMap<String, serde_json::Value> {
 
 fn node(world: &World, name: &str) -> Option<serde_json::Value> {
     nodes(world).remove(name)
-}
-
-/// Every pod of hello with the number of restarts and the start of its container.
-fn started(world: &World) -> BTreeMap<String, (u64, String)> {
-    let pods = world.json("a", &["ps"]);
-    let pods = pods["items"].as_array().unwrap().iter();
-    pods.filter(|pod| pod["metadata"]["labels"]["app"] == "hello")
-        .map(|pod| {
-            let status = &pod["status"]["containerStatuses"][0];
-            let restarts = status["restartCount"].as_u64().unwrap();
-            let at = text(&status["state"]["running"]["startedAt"]);
-            (text(&pod["metadata"]["name"]), (restarts, at))
-        })
-        .collect()
 }
