@@ -1,5 +1,5 @@
-//! Who may do what. Administrators may do everything; a node may read what it needs, and write its own status,
-//! its own lease and events; everybody who is known may ask what is served and who they are.
+//! Who may do what. Administrators may do everything; a node may read what it needs, and write its own status and
+//! its own lease (its events go with its reports, where they are checked); everybody who is known may ask what is served and who they are.
 
 use pontoon_model::resource::{Resource, find};
 use pontoon_model::status::Status;
@@ -123,12 +123,6 @@ const NODE_RULES: &[Rule] = &[
         groups: &["coordination.k8s.io"],
         resources: &["leases"],
         scope: Scope::OwnLease,
-    },
-    Rule {
-        verbs: &["create", "patch", "update"],
-        groups: &[""],
-        resources: &["events"],
-        scope: Scope::All,
     },
 ];
 

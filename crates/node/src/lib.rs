@@ -6,6 +6,7 @@ mod assignment;
 mod cluster;
 pub mod config;
 pub mod daemon;
+mod event_quota;
 mod events;
 mod identity;
 mod images;

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use http::Method;
@@ -19,6 +19,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
 
+use crate::event_quota::EventQuota;
 use crate::events::{Occurrence, Recorder};
 use crate::identity::Role;
 use crate::node_labels;
@@ -31,6 +32,9 @@ const HEARTBEAT_SECONDS: i64 = 60;
 /// How long a manager's own reports wait for a leader before they are sent again: a manager that stops
 /// makes one last attempt, and must not be held up by it for as long as a write would wait.
 const TAKEN_WITHIN: Duration = Duration::from_secs(2);
+/// The longest reason and field of an event; its message is cut by the recorder.
+const REASON_BYTES_MAX: usize = 128;
+const FIELD_PATH_BYTES_MAX: usize = 512;
 /// Reports that are taken in one request, and that are sent in one: a request that fails is sent again as a whole.
 const REPORTS_MAX: usize = 10_000;
 const REPORTS_SENT: usize = 256;
@@ -175,6 +179,8 @@ pub struct Sink {
     pub objects: Objects,
     pub view: Arc<View>,
     pub recorder: Arc<Recorder>,
+    /// How many events each node may still have written.
+    pub events: Arc<EventQuota>,
 }
 
 impl Sink {
@@ -250,6 +256,10 @@ impl Sink {
                 self.take_node(reporter, &status, labels).await
             }
             WireReport::Event { regarding, warning, reason, message, at } => {
+                let Some(regarding) = self.own(node, *regarding).await? else { return Ok(()) };
+                if reason.len() > REASON_BYTES_MAX || !self.events.allow(node, Instant::now()) {
+                    return Ok(());
+                }
                 let what = Occurrence {
                     warning,
                     reason: &reason,
@@ -262,6 +272,22 @@ impl Sink {
                 Ok(())
             }
         }
+    }
+
+    /// What an event of a node is about, if that is the node itself or a pod of it.
+    async fn own(
+        &self,
+        node: &str,
+        regarding: ObjectReference,
+    ) -> Result<Option<ObjectReference>, Status> {
+        let Some(found) = subject(node, regarding) else { return Ok(None) };
+        if found.kind.as_deref() == Some("Node") {
+            return Ok(Some(found));
+        }
+        let field = |text: &Option<String>| text.clone().unwrap_or_default();
+        let (namespace, name, uid) =
+            (field(&found.namespace), field(&found.name), field(&found.uid));
+        Ok(self.is_on(node, &namespace, &name, &uid).await?.then_some(found))
     }
 
     async fn is_on(
@@ -348,6 +374,31 @@ impl Sink {
                 Err(status) => Err(status),
             },
         }
+    }
+}
+
+/// What an event may be about, with as little as says so: the node itself, or some pod.
+fn subject(node: &str, regarding: ObjectReference) -> Option<ObjectReference> {
+    let plain = ObjectReference {
+        api_version: Some("v1".to_owned()),
+        kind: regarding.kind.clone(),
+        ..ObjectReference::default()
+    };
+    match regarding.kind.as_deref()? {
+        "Node" if regarding.name.as_deref() == Some(node) => Some(ObjectReference {
+            name: regarding.name,
+            // A node's events are found under its name.
+            uid: Some(node.to_owned()),
+            ..plain
+        }),
+        "Pod" => Some(ObjectReference {
+            namespace: regarding.namespace,
+            name: regarding.name,
+            uid: regarding.uid,
+            field_path: regarding.field_path.filter(|path| path.len() <= FIELD_PATH_BYTES_MAX),
+            ..plain
+        }),
+        _ => None,
     }
 }
 

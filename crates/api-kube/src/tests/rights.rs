@@ -61,7 +61,7 @@ async fn a_node_reads_its_own_and_no_more() {
 }
 
 #[tokio::test]
-async fn a_node_writes_its_own_status_lease_and_events() {
+async fn a_node_writes_its_own_status_and_lease() {
     let cluster = cluster_with_pods().await;
     let node = Identity::node("n1");
     let leases = "/apis/coordination.k8s.io/v1/namespaces/kube-node-lease/leases";
@@ -77,7 +77,7 @@ async fn a_node_writes_its_own_status_lease_and_events() {
         (patch("/api/v1/nodes/n1", &json!({"spec": {"unschedulable": false}})), 403),
         (json_request(Method::POST, leases, &lease("n2")), 403),
         (json_request(Method::POST, leases, &lease("n1")), 201),
-        (json_request(Method::POST, "/api/v1/namespaces/default/events", &event), 201),
+        (json_request(Method::POST, "/api/v1/namespaces/default/events", &event), 403),
         (json_request(Method::POST, PODS, &pod("new")), 403),
         (Request::delete(format!("{PODS}/on-n1")).body(String::new()).unwrap(), 403),
     ] {

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use k8s_openapi::api::core::v1::Pod;
 use pontoon_controllers::{Change, Entry, Key};
-use pontoon_model::resource;
+use pontoon_model::resource::{self, Resource};
 use serde_json::value::RawValue;
 use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::{mpsc, watch};
@@ -159,6 +159,7 @@ impl Stream {
             let id = (Kind::Pod, change.key.namespace().to_owned(), change.key.name.clone());
             if self.told.contains(&id) {
                 self.gone(Kind::Pod, &change.key).await?;
+                self.forget_unused(change.key.namespace()).await?;
             }
             return Ok(());
         };
@@ -172,6 +173,26 @@ impl Stream {
             }
         }
         self.put(Kind::Pod, entry).await
+    }
+
+    /// Takes back the ConfigMaps and Secrets of a namespace that no pod of this node uses any more: what changes in
+    /// them is none of its business from now on.
+    async fn forget_unused(&mut self, namespace: &str) -> Result<(), Ended> {
+        let used: BTreeSet<(Kind, String)> = {
+            let cache = self.source.view.read();
+            let here = cache.pods_on(&self.node).filter(|pod| names(pod).0 == namespace);
+            here.flat_map(|pod| references::of(pod)).collect()
+        };
+        let unused = |(kind, of, name): &&(Kind, String, String)| {
+            matches!(kind, Kind::ConfigMap | Kind::Secret)
+                && of == namespace
+                && !used.contains(&(*kind, name.clone()))
+        };
+        let unused: Vec<_> = self.told.iter().filter(unused).cloned().collect();
+        for (kind, _, name) in unused {
+            self.gone(kind, &Key::new(resource_of(kind), Some(namespace), &name)).await?;
+        }
+        Ok(())
     }
 
     /// Whether a pod of this node uses it.
@@ -227,11 +248,15 @@ type Needed = BTreeMap<(Kind, String, String), (Kind, Arc<Entry>)>;
 fn needs(cache: &pontoon_controllers::Cache, pod: &Pod) -> Needed {
     let namespace = names(pod).0;
     let entry = |(kind, name): (Kind, String)| {
-        let resource = if kind == Kind::Secret { resource::SECRETS } else { resource::CONFIG_MAPS };
-        let found = cache.entry(&Key::new(resource, Some(namespace), &name))?.clone();
+        let found = cache.entry(&Key::new(resource_of(kind), Some(namespace), &name))?.clone();
         Some(((kind, namespace.to_owned(), name), (kind, found)))
     };
     references::of(pod).into_iter().filter_map(entry).collect()
+}
+
+/// The resource of what pods use: a ConfigMap or a Secret.
+fn resource_of(kind: Kind) -> &'static Resource {
+    if kind == Kind::Secret { resource::SECRETS } else { resource::CONFIG_MAPS }
 }
 
 fn names(pod: &Pod) -> (&str, &str) {
@@ -250,4 +275,87 @@ pub(crate) fn managers(records: &[NodeRecord]) -> Vec<ManagerAddress> {
             address: std::net::SocketAddr::new(record.address, MANAGER_PORT),
         })
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use pontoon_controllers::Settings;
+    use pontoon_model::object::Object;
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn put(view: &View, resource: &'static Resource, body: Option<Value>, name: &str) -> Change {
+        static REVISION: std::sync::atomic::AtomicU64 = std::sync::atomic::AtomicU64::new(1);
+        let revision = REVISION.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        let object = body.map(|body| Object::from_value(resource, body, revision).unwrap());
+        let mut changed = None;
+        view.change(|cache| {
+            changed = cache.apply(resource, Some("n"), name, object).unwrap();
+            None
+        });
+        changed.unwrap()
+    }
+
+    fn secret(name: &str) -> Option<Value> {
+        Some(json!({ "metadata": { "name": name, "namespace": "n", "uid": name } }))
+    }
+
+    fn pod(name: &str, secret: &str) -> Option<Value> {
+        let volume = json!({ "name": "v", "secret": { "secretName": secret } });
+        Some(json!({
+            "metadata": { "name": name, "namespace": "n", "uid": name },
+            "spec": { "nodeName": "here", "containers": [], "volumes": [volume] },
+        }))
+    }
+
+    /// What was told since, in short.
+    fn told(lines: &mut mpsc::Receiver<Line>) -> Vec<String> {
+        let mut found = Vec::new();
+        while let Ok(line) = lines.try_recv() {
+            match line {
+                Line::Put { kind, object } => {
+                    let object: Value = serde_json::from_str(object.get()).unwrap();
+                    let name = object["metadata"]["name"].as_str().unwrap().to_owned();
+                    found.push(format!("{kind:?} {name}"));
+                }
+                Line::Gone { kind, name, .. } => found.push(format!("no {kind:?} {name}")),
+                _ => {}
+            }
+        }
+        found
+    }
+
+    #[tokio::test]
+    async fn a_secret_goes_with_the_last_pod_that_uses_it() {
+        let view = View::new(Settings::default());
+        let (_records, records) = watch::channel(Arc::default());
+        let (_contact, contact) = watch::channel(true);
+        let source = Source { view: view.clone(), records, contact };
+        let (out, mut lines) = mpsc::channel(LINES_WAITING);
+        let (node, told_before) = ("here".to_owned(), BTreeSet::new());
+        let mut stream =
+            Stream { source, node, member: 1, is_known: false, out, told: told_before };
+        for name in ["both", "one"] {
+            put(&view, resource::SECRETS, secret(name), name);
+        }
+        for (name, secret) in [("p1", "both"), ("p2", "both"), ("p3", "one")] {
+            let change = put(&view, resource::PODS, pod(name, secret), name);
+            stream.tell_change(&change).await.ok().unwrap();
+        }
+        let all = ["Secret both", "Pod p1", "Pod p2", "Secret one", "Pod p3"];
+        assert_eq!(told(&mut lines), all);
+        for (name, wanted) in
+            [("p1", vec!["no Pod p1"]), ("p2", vec!["no Pod p2", "no Secret both"])]
+        {
+            let change = put(&view, resource::PODS, None, name);
+            stream.tell_change(&change).await.ok().unwrap();
+            assert_eq!(told(&mut lines), wanted);
+        }
+        for (name, wanted) in [("both", vec![]), ("one", vec!["Secret one"])] {
+            let change = put(&view, resource::SECRETS, secret(name), name);
+            stream.tell_change(&change).await.ok().unwrap();
+            assert_eq!(told(&mut lines), wanted, "{name} is changed");
+        }
+    }
 }

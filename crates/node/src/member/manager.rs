@@ -89,8 +89,12 @@ impl Manager {
         let settings = Settings { cluster_cidr: membership.cluster_cidr, ..Settings::default() };
         let view = View::new(settings);
         let recorder = Arc::new(Recorder::new(objects.clone()));
-        let sink =
-            Sink { objects: objects.clone(), view: view.clone(), recorder: recorder.clone() };
+        let sink = Sink {
+            objects: objects.clone(),
+            view: view.clone(),
+            recorder: recorder.clone(),
+            events: Arc::default(),
+        };
         let (known, nodes) = watch::channel(Arc::new(Vec::<NodeRecord>::new()));
         let (contact, in_contact) = watch::channel(false);
         let source = Source { view: view.clone(), records: nodes.clone(), contact: in_contact };

@@ -1,4 +1,4 @@
-//! How reports are sent.
+//! How reports are sent, and what of them is taken.
 
 use super::*;
 
@@ -46,4 +46,24 @@ fn a_request_is_no_larger_than_is_taken() {
 fn what_nobody_would_take_holds_up_nothing_else() {
     let reports = vec![status(0, 1), status(1, BODY_BYTES_MAX), status(2, 1)];
     assert_eq!(sent(reports), (vec![2], vec!["0".to_owned(), "2".to_owned()]));
+}
+
+fn about(regarding: Value) -> Option<Value> {
+    subject("here", serde_json::from_value(regarding).unwrap()).map(|found| json!(found))
+}
+
+#[test]
+fn events_are_about_the_node_itself_or_pods() {
+    let node = json!({ "kind": "Node", "name": "here", "namespace": "kube-system", "uid": "x" });
+    let own = json!({ "apiVersion": "v1", "kind": "Node", "name": "here", "uid": "here" });
+    assert_eq!(about(node), Some(own));
+    assert_eq!(about(json!({ "kind": "Node", "name": "other" })), None);
+    assert_eq!(about(json!({ "kind": "Secret", "name": "s", "namespace": "n" })), None);
+    assert_eq!(about(json!({ "name": "here" })), None);
+    let long = "x".repeat(FIELD_PATH_BYTES_MAX + 1);
+    let pod =
+        json!({ "kind": "Pod", "name": "p", "namespace": "n", "uid": "u", "fieldPath": long });
+    let kept =
+        json!({ "apiVersion": "v1", "kind": "Pod", "name": "p", "namespace": "n", "uid": "u" });
+    assert_eq!(about(pod), Some(kept));
 }
