@@ -77,16 +77,17 @@ class Cluster:
         return self.run("--run-dir", str(self.run_dir(name)), *words)
 
     @contextlib.contextmanager
-    def request(self, name, method, path, timeout=PATIENCE):
+    def request(self, name, method, path, timeout=PATIENCE, body=None):
         with contextlib.closing(Socket(self.run_dir(name) / "pontoon.sock", timeout)) as connection:
-            connection.request(method, path)
+            text = body and json.dumps(body)
+            connection.request(method, path, text, {"content-type": "application/json"} if body else {})
             answer = connection.getresponse()
             if answer.status >= 300:
                 raise OSError(f"{method} {path}: {answer.status} {answer.read(400)}")
             yield answer
 
-    def api(self, name, method, path, timeout=PATIENCE):
-        with self.request(name, method, path, timeout) as answer:
+    def api(self, name, method, path, timeout=PATIENCE, body=None):
+        with self.request(name, method, path, timeout, body) as answer:
             return json.load(answer)
 
     def until(self, good, what, pause=0.05):
