@@ -292,7 +292,7 @@ fn pods_are_adopted_and_released() {
     );
     world.settle(10);
     assert_eq!(world.api.created["pods"], 2, "the stray one counts");
-    let stray = crate::Key::new(resource::PODS, Some("default"), "stray");
+    let stray = Key::new(resource::PODS, Some("default"), "stray");
     world.patch(&stray, json!({"metadata": {"labels": {"app": "debug"}}}));
     world.settle(10);
     assert_eq!(count(&world, resource::PODS), 3, "it was replaced");

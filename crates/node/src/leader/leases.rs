@@ -58,7 +58,7 @@ struct Renewal {
 fn due(cache: &Cache, now: Timestamp) -> Vec<Renewal> {
     let alive = |node: &&std::sync::Arc<Node>| {
         let name = node.metadata.name.as_deref().unwrap_or_default();
-        cache.liveness(name).is_some_and(|liveness| liveness.alive)
+        cache.liveness(name) == Some(Liveness::Alive)
             && node.metadata.deletion_timestamp.is_none()
     };
     cache.list::<Node>(None).filter(alive).filter_map(|node| renewal(cache, node, now)).collect()

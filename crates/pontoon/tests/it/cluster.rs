@@ -1,9 +1,11 @@
 //! Clusters of real daemons on local machines.
 
 mod alone;
+mod commands;
 mod damage;
 mod durability;
 mod failure;
+mod images;
 mod joining;
 mod kubectl;
 mod load;

@@ -50,12 +50,17 @@ pub(crate) fn machines_with(names: &[&str], variable: &str, value: &str) -> Opti
     })
 }
 
-fn make(names: &[&str], prepare: &mut dyn FnMut(&mut Command)) -> Option<World> {
+/// The turn of a test that makes machines by other means than a world; `None`, with a word why, where it may not.
+pub(crate) fn turn() -> Option<MutexGuard<'static, ()>> {
     if !rustix::process::geteuid().is_root() {
-        println!("skipped: local machines need root");
+        skip("local machines need root");
         return None;
     }
-    let turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
+    Some(TURN.lock().unwrap_or_else(PoisonError::into_inner))
+}
+
+fn make(names: &[&str], prepare: &mut dyn FnMut(&mut Command)) -> Option<World> {
+    let turn = turn()?;
     let dir = tempfile::Builder::new().prefix("pontoon-it-").tempdir_in("/tmp").unwrap().keep();
     let world = World { dir, names: names.iter().map(|n| (*n).to_owned()).collect(), _turn: turn };
     let mut command = Command::new(program());
@@ -164,6 +169,13 @@ impl World {
 
     pub(crate) fn data_dir(&self, machine: &str) -> PathBuf {
         self.machine_dir(machine).join("data")
+    }
+
+    /// The parent of the cgroups that are made in a machine.
+    pub(crate) fn cgroup_parent(&self, machine: &str) -> String {
+        let machine = fs::read(self.machine_dir(machine).join("machine.json")).unwrap();
+        let machine: Value = serde_json::from_slice(&machine).unwrap();
+        text(&machine["cgroup_parent"])
     }
 
     pub(crate) fn run_dir(&self, machine: &str) -> PathBuf {
@@ -378,11 +390,24 @@ pub(crate) fn is_ready(pod: &Value) -> bool {
         && conditions.into_iter().flatten().any(|c| c["type"] == "Ready" && c["status"] == "True")
 }
 
+/// Says that something is not tested here. The harness keeps what tests print with its macros to itself: this goes to
+/// standard error all the same.
+pub(crate) fn skip(why: &str) {
+    writeln!(std::io::stderr(), "skipped: {why}").unwrap();
+}
+
+/// The same for a program that is not installed; where `CI` is set everything must be.
+pub(crate) fn lack(what: &str) {
+    let is_set = |value: std::ffi::OsString| !value.is_empty() && value != "false";
+    assert!(!std::env::var_os("CI").is_some_and(is_set), "{what}, and CI is to test everything");
+    skip(what);
+}
+
 /// Whether kubectl is installed; says so where it is not.
 pub(crate) fn has_kubectl() -> bool {
     let found = Command::new("kubectl").args(["version", "--client"]).output().is_ok();
     if !found {
-        println!("skipped: kubectl is not installed");
+        lack("kubectl is not installed");
     }
     found
 }

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 
+use super::outage::member;
 use crate::world::{World, cluster, machines, text, wait};
 
 #[test]
@@ -80,6 +81,75 @@ fn nothing_is_left_of_a_node_that_leaves() {
     assert_eq!(look("a"), clean_a);
 }
 
+#[test]
+fn a_node_that_lost_its_disk_finds_its_name_and_address_taken_until_it_is_removed() {
+    let Some(world) = machines(&["a", "b"]) else { return };
+    world.on("a", &["init"]).expect_ok();
+    world.join("b", "a", "worker").expect_ok();
+    world.wait_for_nodes("a", 2);
+    world.kill("b");
+    fs::remove_dir_all(world.data_dir("b")).unwrap();
+    world.start("b");
+    let taken = world.join("b", "a", "worker").expect_error();
+    assert!(taken.contains("a node named b is in the cluster already"), "{taken}");
+    assert!(taken.contains("pontoon node rm b --force"), "{taken}");
+    world.hold_daemon("b");
+    wait("it is down", || (!world.on("b", &["status"]).ok).then_some(()));
+    let token = world.json("a", &["join-token", "worker"]);
+    let at = format!("{}@{}", text(&token["token"]), text(&token["address"]));
+    let up = ["pontoon", "up", "--node-name", "z", "--cgroup-parent", "unused", "--join", &at];
+    let taken = world.inside("b", &up).expect_error();
+    assert!(taken.contains("is the address of node b"), "{taken}");
+    world.release_daemon("b");
+    wait("its daemon is back", || world.on("b", &["status"]).ok.then_some(()));
+    assert!(world.json("b", &["status"])["cluster"].is_null(), "nothing is half joined");
+    world.on("a", &["node", "rm", "b", "--force"]).expect_ok();
+    world.join("b", "a", "worker").expect_ok();
+    world.wait_for_nodes("a", 2);
+}
+
+#[test]
+fn the_managers_token_is_rotated_alone() {
+    let Some(world) = machines(&["a", "b", "c"]) else { return };
+    world.on("a", &["init"]).expect_ok();
+    let tokens = ["worker", "manager"].map(|role| world.json("a", &["join-token", role]));
+    let [worker, manager] = tokens.each_ref().map(|answer| text(&answer["token"]));
+    let address = text(&tokens[0]["address"]);
+    let rotated = world.json("a", &["join-token", "manager", "--rotate"]);
+    assert_ne!(text(&rotated["token"]), manager);
+    let old = world.on("b", &["join", "--token", &manager, &address]).expect_error();
+    assert!(old.contains("rotated"), "{old}");
+    world.on("c", &["join", "--token", &worker, &address]).expect_ok();
+    world.on("b", &["join", "--token", &text(&rotated["token"]), &address]).expect_ok();
+    assert_eq!(world.json("b", &["status"])["role"], "manager");
+    assert_eq!(world.json("c", &["status"])["role"], "worker");
+}
+
+#[test]
+fn members_are_told_as_alive_suspect_failed_and_left() {
+    let Some(world) = machines(&["a", "b", "c"]) else { return };
+    world.on("a", &["init"]).expect_ok();
+    for name in ["b", "c"] {
+        world.join(name, "a", "worker").expect_ok();
+    }
+    world.wait_for_nodes("a", 3);
+    wait("b is alive", || (member(&world, "a", "b")? == "alive").then_some(()));
+    world.host(&["machine", "disconnect", "b"]).expect_ok();
+    let mut seen = Vec::new();
+    wait("b has failed", || {
+        let now = member(&world, "a", "b")?;
+        if seen.last() != Some(&now) {
+            seen.push(now.clone());
+        }
+        (now == "failed").then_some(())
+    });
+    assert!(seen.ends_with(&["suspect".to_owned(), "failed".to_owned()]), "{seen:?}");
+    world.host(&["machine", "connect", "b"]).expect_ok();
+    wait("b is alive again", || (member(&world, "a", "b")? == "alive").then_some(()));
+    world.on("c", &["leave"]).expect_ok();
+    wait("c has left", || (member(&world, "a", "c")? == "left").then_some(()));
+}
+
 /// The log says of the founder that it alone was the cluster once. Should it come back under its old number
 /// with an empty log, it would read that and lead alone.
 #[test]
@@ -140,12 +210,10 @@ fn look(world: &World, machine: &str) -> BTreeSet<String> {
         let entries = fs::read_dir(&dir).unwrap().map(|entry| entry.unwrap().path());
         found.extend(entries.map(|path| path.display().to_string()));
     }
-    let machine = fs::read(world.machine_dir(machine).join("machine.json")).unwrap();
-    let machine: serde_json::Value = serde_json::from_slice(&machine).unwrap();
     let table = fs::read_to_string("/proc/self/mountinfo").unwrap();
     for mount in table.lines().filter(|line| line.contains(" - cgroup")) {
         let root = Path::new(mount.split(' ').nth(4).unwrap());
-        let parent = root.join(text(&machine["cgroup_parent"]));
+        let parent = root.join(world.cgroup_parent(machine));
         found.extend(parent.exists().then(|| parent.display().to_string()));
     }
     found

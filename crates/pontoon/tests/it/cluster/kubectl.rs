@@ -13,10 +13,10 @@ use std::process::Command;
 
 use serde_json::Value;
 
-use crate::world::{Done, World, cluster, feed, has_kubectl, wait};
+use crate::world::{Done, World, cluster, feed, has_kubectl, lack, wait};
 
 /// A static program with a shell and much else; the built-in image has only the server's own.
-const BUSYBOX: &str = "/bin/busybox";
+pub(super) const BUSYBOX: &str = "/bin/busybox";
 const APPLETS: [&str; 12] =
     ["cat", "echo", "env", "id", "ls", "rm", "seq", "sh", "sleep", "tail", "tar", "touch"];
 
@@ -40,26 +40,9 @@ impl Kubectl {
             return None;
         }
         let kubectl = Kubectl::at(names)?;
-        let archive = kubectl.archive();
+        let archive = box_archive(&kubectl.world);
         kubectl.world.on("a", &["image", "import", &archive, "box:1"]).expect_ok();
         Some(kubectl)
-    }
-
-    /// A root filesystem of busybox in a tar file.
-    fn archive(&self) -> String {
-        let root = self.world.machine_dir("a").join("box");
-        let programs = root.join("bin");
-        std::fs::create_dir_all(&programs).unwrap();
-        std::fs::create_dir_all(root.join("tmp")).unwrap();
-        std::fs::copy(BUSYBOX, programs.join("busybox")).unwrap();
-        for applet in APPLETS {
-            std::os::unix::fs::symlink("busybox", programs.join(applet)).unwrap();
-        }
-        let archive = root.with_extension("tar");
-        let packed =
-            Command::new("tar").arg("-C").arg(&root).arg("-cf").arg(&archive).arg(".").status();
-        assert!(packed.unwrap().success());
-        archive.to_str().unwrap().to_owned()
     }
 
     fn try_run(&self, line: &str) -> Done {
@@ -134,12 +117,29 @@ impl Kubectl {
 }
 
 /// Whether a program is there; says so where it is not.
-fn is_installed(program: &str) -> bool {
+pub(super) fn is_installed(program: &str) -> bool {
     let is = Path::new(program).exists();
     if !is {
-        println!("skipped: {program} is not installed");
+        lack(&format!("{program} is not installed"));
     }
     is
+}
+
+/// A root filesystem of busybox in a tar file.
+pub(super) fn box_archive(world: &World) -> String {
+    let root = world.machine_dir("a").join("box");
+    let programs = root.join("bin");
+    std::fs::create_dir_all(&programs).unwrap();
+    std::fs::create_dir_all(root.join("tmp")).unwrap();
+    std::fs::copy(BUSYBOX, programs.join("busybox")).unwrap();
+    for applet in APPLETS {
+        std::os::unix::fs::symlink("busybox", programs.join(applet)).unwrap();
+    }
+    let archive = root.with_extension("tar");
+    let packed =
+        Command::new("tar").arg("-C").arg(&root).arg("-cf").arg(&archive).arg(".").status();
+    assert!(packed.unwrap().success());
+    archive.to_str().unwrap().to_owned()
 }
 
 fn split(line: &str) -> Vec<&str> {

@@ -3,7 +3,7 @@
 use std::process::Command;
 
 use super::{Kubectl, has};
-use crate::world::{Done, wait};
+use crate::world::{Done, lack, wait};
 
 const BOX: &str = "
 apiVersion: v1
@@ -107,7 +107,7 @@ fn terminal(kubectl: &Kubectl) {
         .push("exec -it box -c main -- sh -c 'test -t 0 && echo on a terminal; exit 3'".to_owned());
     let script = Command::new("script").args(["-qec", &words.join(" "), "/dev/null"]).output();
     let Ok(output) = script else {
-        return println!("skipped the terminal: script is not installed");
+        return lack("script is not installed");
     };
     let done = Done::from(output);
     has(&done.out, "on a terminal");
