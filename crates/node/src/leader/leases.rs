@@ -8,7 +8,7 @@ use futures::StreamExt;
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::Node;
-use pontoon_controllers::{Cache, Key};
+use pontoon_controllers::{Cache, Key, Liveness};
 use pontoon_model::names::NAMESPACE_NODE_LEASE;
 use pontoon_model::resource;
 use pontoon_model::status::Status;
@@ -58,8 +58,7 @@ struct Renewal {
 fn due(cache: &Cache, now: Timestamp) -> Vec<Renewal> {
     let alive = |node: &&std::sync::Arc<Node>| {
         let name = node.metadata.name.as_deref().unwrap_or_default();
-        cache.liveness(name) == Some(Liveness::Alive)
-            && node.metadata.deletion_timestamp.is_none()
+        cache.liveness(name) == Some(Liveness::Alive) && node.metadata.deletion_timestamp.is_none()
     };
     cache.list::<Node>(None).filter(alive).filter_map(|node| renewal(cache, node, now)).collect()
 }
@@ -108,7 +107,7 @@ async fn write(leader: &Leader, renewal: Renewal) {
 
 #[cfg(test)]
 mod tests {
-    use pontoon_controllers::{Liveness, Settings};
+    use pontoon_controllers::Settings;
     use pontoon_model::object::Object;
 
     use super::*;
@@ -121,13 +120,13 @@ mod tests {
         cache.apply_written(Object::from_value(resource, value, 1).unwrap()).unwrap();
     }
 
-    fn cache(nodes: &[(&str, Option<bool>)]) -> Cache {
+    fn cache(nodes: &[(&str, Option<Liveness>)]) -> Cache {
         let mut cache = Cache::new(Settings::default());
-        for (name, alive) in nodes {
+        for (name, liveness) in nodes {
             let meta = json!({"name": name, "uid": format!("uid-{name}")});
             put(&mut cache, resource::NODES, json!({"metadata": meta}));
-            if let Some(alive) = *alive {
-                cache.set_liveness(name, Liveness { alive, since: at(0) });
+            if let Some(liveness) = *liveness {
+                cache.set_liveness(name, liveness);
             }
         }
         cache
@@ -139,16 +138,17 @@ mod tests {
 
     #[test]
     fn only_who_is_alive_is_renewed() {
-        let mut cache = cache(&[("a", Some(true)), ("b", Some(false)), ("c", None)]);
+        let mut cache =
+            cache(&[("a", Some(Liveness::Alive)), ("b", Some(Liveness::Lost)), ("c", None)]);
         assert_eq!(names(&due(&cache, at(0))), [("a", true)]);
-        cache.set_liveness("b", Liveness { alive: true, since: at(1) });
-        cache.set_liveness("a", Liveness { alive: false, since: at(1) });
+        cache.set_liveness("b", Liveness::Alive);
+        cache.set_liveness("a", Liveness::DaemonDown);
         assert_eq!(names(&due(&cache, at(1))), [("b", true)]);
     }
 
     #[test]
     fn a_lease_is_kubernetes_and_its_nodes() {
-        let mut cache = cache(&[("a", Some(true))]);
+        let mut cache = cache(&[("a", Some(Liveness::Alive))]);
         let made = due(&cache, at(0)).remove(0).body;
         let lease: Lease = serde_json::from_value(made.clone()).unwrap();
         let spec = lease.spec.unwrap();
