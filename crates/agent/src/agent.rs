@@ -52,9 +52,9 @@ pub enum AgentError {
     /// A part of the agent broke down.
     #[error("a fault in Pontoon, please report it: {0}")]
     Fault(String),
-    /// Something of the node could not be removed.
-    #[error("removing {what}: {reason}")]
-    Remove { what: String, reason: String },
+    /// Some of the node could not be removed; all else was.
+    #[error("remove what was made for the node: {}", .0.join("; "))]
+    Remove(Vec<String>),
 }
 
 /// Runs what its node is assigned. Clones are the same agent.
@@ -450,39 +450,37 @@ impl Agent {
     /// cluster; `run` must be over.
     pub async fn remove_all(&self) -> Result<(), AgentError> {
         let inner = &self.inner;
-        let failed = |what: &str| {
-            let what = what.to_owned();
-            move |reason: String| AgentError::Remove { what, reason }
+        // Each step is taken whatever became of the others: what is left is little, and is tried again.
+        let mut left = Vec::new();
+        let mut note = |what: &str, failed: Option<String>| {
+            left.extend(failed.map(|why| format!("{what}: {why}")));
         };
-        for sandbox in inner.runtime.recover().await.map_err(AgentError::Recover)? {
-            let id = sandbox.id().to_owned();
-            sandbox
-                .remove()
-                .await
-                .map_err(|error| failed(&format!("sandbox {id}"))(error.to_string()))?;
+        match inner.runtime.recover().await {
+            Ok(sandboxes) => {
+                for sandbox in sandboxes {
+                    let what = format!("sandbox {}", sandbox.id());
+                    note(&what, sandbox.remove().await.err().map(|e| e.to_string()));
+                }
+            }
+            Err(error) => note("running containers", Some(error.to_string())),
         }
-        if let Some((id, reason)) = inner.runtime.leftovers().pop_first() {
-            return Err(failed(&format!("sandbox {id}"))(reason));
+        for (id, why) in inner.runtime.leftovers() {
+            note(&format!("sandbox {id}"), Some(why));
         }
-        inner
-            .runtime
-            .release()
-            .await
-            .map_err(|e| failed("the runtime's directories")(e.to_string()))?;
-        inner
-            .tables
-            .remove()
-            .await
-            .map_err(|e| failed("the packet filter's table")(e.to_string()))?;
-        inner.network.remove().await.map_err(|e| failed("the node's links")(e.to_string()))?;
+        let released = inner.runtime.release().await;
+        note("the runtime's directories", released.err().map(|e| e.to_string()));
+        let removed = inner.tables.remove().await;
+        note("the packet filter's table", removed.err().map(|e| e.to_string()));
+        let removed = inner.network.remove().await;
+        note("the node's links", removed.err().map(|e| e.to_string()));
         for directory in [&inner.config.data_dir, &inner.config.run_dir] {
             let pods = directory.join("pods");
-            match std::fs::remove_dir_all(&pods) {
-                Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-                    return Err(failed(&pods.display().to_string())(error.to_string()));
-                }
-                _ => {}
-            }
+            let removed = std::fs::remove_dir_all(&pods).err();
+            let failed = removed.filter(|e| e.kind() != std::io::ErrorKind::NotFound);
+            note(&pods.display().to_string(), failed.map(|e| e.to_string()));
+        }
+        if !left.is_empty() {
+            return Err(AgentError::Remove(left));
         }
         info!("nothing of the node is left");
         Ok(())

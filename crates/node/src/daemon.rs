@@ -207,6 +207,8 @@ impl Shared {
             None => self.default_address().await?,
         };
         self.check_ranges(ranges).await?;
+        // What an attempt left that was cut off before it was kept.
+        self.forget()?;
         let (cluster, membership) = found(&self.config.node_name, address, ranges)?;
         let member = self.begin(membership.clone(), Some(cluster)).await;
         let member = match member {
@@ -216,7 +218,14 @@ impl Shared {
                 return Err(refusal);
             }
         };
-        membership.save(&self.config.membership_file()).map_err(|e| Refusal::internal(&e))?;
+        if let Err(error) = membership.save(&self.config.membership_file()) {
+            // Nobody has heard of this cluster yet: nothing of it is to be left.
+            if let Err(left) = member.stop_and_remove().await {
+                tracing::warn!(error = left.message, "give up a cluster that was not founded");
+            }
+            self.forget()?;
+            return Err(Refusal::unavailable(chain(&error)));
+        }
         *slot = Some(member.clone());
         Ok(member)
     }
@@ -298,11 +307,14 @@ impl Shared {
                 refusal.message
             )));
         }
+        // The cluster has let this node go: it must not come back to it by itself, also not after a restart.
+        let membership = Membership { leaving: true, ..member.membership() };
+        if let Err(error) = membership.save(&self.config.membership_file()) {
+            tracing::warn!(error = chain(&error), "remember that this node leaves");
+        }
         slot.take();
         let removed = member.stop_and_remove().await;
-        // The cluster has let this node go: it must not come back to it by itself.
-        self.forget()?;
-        removed
+        self.cleared(membership, removed)
     }
 
     /// Starts being a member.
@@ -377,10 +389,12 @@ impl Shared {
     /// Removes what membership left on the disk; images stay.
     fn forget(&self) -> Result<(), Refusal> {
         let config = &self.config;
-        for path in [config.membership_file(), config.kubeconfig()] {
+        remove(&config.store_dir(), |p| fs::remove_dir_all(p))?;
+        // The membership last: as long as it is there, this is done again.
+        for path in [config.kubeconfig(), config.membership_file()] {
             remove(&path, |p| fs::remove_file(p))?;
         }
-        remove(&config.store_dir(), |p| fs::remove_dir_all(p))
+        Ok(())
     }
 
     /// Changes this node's role as its record says: a new certificate, then everything anew. Pods go on.

@@ -94,6 +94,7 @@ impl Joiner<'_> {
             managers: answer.managers,
             cluster_cidr: answer.cluster_cidr,
             service_cidr: answer.service_cidr,
+            leaving: false,
         })
     }
 
@@ -317,6 +318,7 @@ pub(crate) fn found(
         managers: vec![me],
         cluster_cidr: ranges.0,
         service_cidr: ranges.1,
+        leaving: false,
     };
     Ok((cluster, membership))
 }

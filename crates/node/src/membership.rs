@@ -47,6 +47,9 @@ pub struct Membership {
     pub managers: Vec<ManagerAddress>,
     pub cluster_cidr: ipnet::Ipv4Net,
     pub service_cidr: ipnet::Ipv4Net,
+    /// Whether the cluster has let this node go, and only what it made here is left to be removed.
+    #[serde(default)]
+    pub leaving: bool,
 }
 
 /// Why the membership file could not be used.

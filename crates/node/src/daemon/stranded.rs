@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::{Shared, not_a_member};
 use crate::member::{self, Member};
 use crate::membership::Membership;
-use crate::rpc::Refusal;
+use crate::rpc::{Refusal, chain};
 
 /// Pause before going on is tried again; it doubles up to the longest.
 const RETRY_PAUSE: Duration = Duration::from_secs(1);
@@ -51,7 +51,33 @@ impl Shared {
             self.set_stranded(None);
             return Ok(());
         }
+        if membership.leaving {
+            let removed = member::remove_all(&self.config, &membership, &self.images).await;
+            return self.cleared(membership, removed);
+        }
         self.begin_again(&mut slot, membership).await
+    }
+
+    /// Ends a membership that is over, now that what was made for it is `removed`. What could not be is told, and tried
+    /// again when this node is asked to leave once more, or its daemon starts.
+    pub(super) fn cleared(
+        &self,
+        membership: Membership,
+        removed: Result<(), Refusal>,
+    ) -> Result<(), Refusal> {
+        match removed.and_then(|()| self.forget()) {
+            Ok(()) => {
+                self.set_stranded(None);
+                Ok(())
+            }
+            Err(refusal) => {
+                let problem =
+                    format!("it has left, but not all of it is removed: {}", refusal.message);
+                self.set_stranded(Some(Stranded { membership, problem }));
+                let again = "the cluster has let this node go; `pontoon leave` removes the rest";
+                Err(Refusal::unavailable(format!("{}; {again}", refusal.message)))
+            }
+        }
     }
 
     /// Starts being a member; what hinders is remembered.
@@ -76,7 +102,8 @@ impl Shared {
 
     /// Gives up a membership that cannot be gone on with, and removes what was made for it.
     pub(super) async fn give_up(&self, stranded: Stranded, force: bool) -> Result<(), Refusal> {
-        if let Err(refusal) = stranded.membership.give_back().await
+        if !stranded.membership.leaving
+            && let Err(refusal) = stranded.membership.give_back().await
             && !force
         {
             return Err(Refusal::conflict(format!(
@@ -84,10 +111,12 @@ impl Shared {
                 refusal.message
             )));
         }
-        let removed = member::remove_all(&self.config, &stranded.membership, &self.images).await;
-        self.forget()?;
-        self.set_stranded(None);
-        removed
+        let membership = Membership { leaving: true, ..stranded.membership };
+        if let Err(error) = membership.save(&self.config.membership_file()) {
+            tracing::warn!(error = chain(&error), "remember that this node leaves");
+        }
+        let removed = member::remove_all(&self.config, &membership, &self.images).await;
+        self.cleared(membership, removed)
     }
 }
 

@@ -82,6 +82,37 @@ fn nothing_is_left_of_a_node_that_leaves() {
 }
 
 #[test]
+fn a_node_that_cannot_remove_everything_has_left_all_the_same_and_goes_on_removing() {
+    let Some(world) = machines(&["a", "b"]) else { return };
+    world.on("a", &["init"]).expect_ok();
+    world.join("b", "a", "worker").expect_ok();
+    world.wait_for_nodes("a", 2);
+    world.on("a", &["run", "hello", "--replicas", "4"]).expect_ok();
+    world.wait_for_pods("a", "hello", 4);
+    let stuck = world.data_dir("b").join("pods/stuck");
+    fs::create_dir(&stuck).unwrap();
+    let path = stuck.to_str().unwrap();
+    world.inside("b", &["mount", "-t", "tmpfs", "none", path]).expect_ok();
+    let refused = world.on("b", &["leave"]).expect_error();
+    assert!(refused.contains("pods") && refused.contains("`pontoon leave`"), "{refused}");
+    assert!(world.processes("b").is_empty(), "all else is removed");
+    let nodes = world.json("a", &["node", "ls"]);
+    assert_eq!(nodes["nodes"].as_array().unwrap().len(), 1, "{nodes}");
+    world.on("b", &["leave"]).expect_error();
+    world.kill_daemon("b");
+    wait("the next daemon knows that it is to leave", || {
+        let status = world.json_or_null("b", &["status"]);
+        status["problem"].as_str()?.contains("has left").then_some(())
+    });
+    world.inside("b", &["umount", path]).expect_ok();
+    world.on("b", &["leave"]);
+    let status = world.json("b", &["status"]);
+    assert!(status["cluster"].is_null(), "{status}");
+    assert!(!stuck.exists());
+    world.join("b", "a", "worker").expect_ok();
+}
+
+#[test]
 fn a_node_that_lost_its_disk_finds_its_name_and_address_taken_until_it_is_removed() {
     let Some(world) = machines(&["a", "b"]) else { return };
     world.on("a", &["init"]).expect_ok();

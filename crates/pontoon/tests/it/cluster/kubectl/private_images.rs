@@ -58,7 +58,7 @@ fn prepared() -> Option<Kubectl> {
     world.on("a", &["init"]).expect_ok();
     world.wait_for_nodes("a", 1);
     let kubectl = Kubectl { world };
-    let archive = kubectl.archive();
+    let archive = super::box_archive(&kubectl.world);
     let made = kubectl.world.json("a", &["image", "import", &archive, "box:1"]);
     let dir = kubectl.world.machine_dir("a");
     let images = kubectl.world.data_dir("a").join("images");
