@@ -393,7 +393,7 @@ pub(crate) fn is_ready(pod: &Value) -> bool {
 /// Says that something is not tested here. The harness keeps what tests print with its macros to itself: this goes to
 /// standard error all the same.
 pub(crate) fn skip(why: &str) {
-    writeln!(std::io::stderr(), "skipped: {why}").unwrap();
+    std::io::stderr().write_all(format!("skipped: {why}\n").as_bytes()).unwrap();
 }
 
 /// The same for a program that is not installed; where `CI` is set everything must be.
