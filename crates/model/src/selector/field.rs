@@ -152,10 +152,12 @@ fn term(text: &str) -> Result<FieldTerm, BadSelector> {
     };
     let right = if equal { right.strip_prefix('=').unwrap_or(right) } else { right };
     let value = unescape(right).ok_or_else(bad)?;
-    if field.trim().is_empty() {
+    let field = field.trim();
+    // `! =`: written down again it would say something else.
+    if field.is_empty() || field.ends_with('!') {
         return Err(bad());
     }
-    Ok(FieldTerm { field: field.trim().to_owned(), equal, value })
+    Ok(FieldTerm { field: field.to_owned(), equal, value })
 }
 
 fn unescape(text: &str) -> Option<String> {

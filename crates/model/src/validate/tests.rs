@@ -155,7 +155,7 @@ fn field_selectors() {
     check("metadata.name=a\\,b", true);
     check("spec.hostNetwork=false,metadata.namespace=n", true);
     check("status.podIP=", true);
-    for text in ["spec.nodeName", "=x", "a=b=c", "a=b\\"] {
+    for text in ["spec.nodeName", "=x", "a=b=c", "a=b\\", "! =", "a!!=b"] {
         assert!(FieldSelector::parse(text).is_err(), "{text}");
     }
     let other = FieldSelector::parse("spec.containers=x").unwrap();

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::world::{World, machines, text, wait};
+use crate::world::{World, has_kubectl, machines, text, wait};
 
 #[test]
 fn pods_run_on_while_their_node_becomes_a_manager_and_a_worker_again() {
@@ -77,11 +77,13 @@ fn a_node_comes_back_under_its_name_after_leaving_and_after_being_removed() {
     }
     world.join("b", "a", "worker").expect_ok();
     world.wait_for_nodes("a", 2);
+    wait_for_lease_of_b(&world, true);
     let alive = world.on("a", &["node", "rm", "b"]).expect_error();
     assert!(alive.contains("alive"), "{alive}");
     world.kill("b");
     wait("the dead node is removed", || world.on("a", &["node", "rm", "b"]).ok.then_some(()));
     assert_eq!(nodes(&world).len(), 1);
+    wait_for_lease_of_b(&world, false);
     world.start("b");
     world.on("b", &["leave", "--force"]).expect_ok();
     world.join("b", "a", "worker").expect_ok();
@@ -89,6 +91,18 @@ fn a_node_comes_back_under_its_name_after_leaving_and_after_being_removed() {
     world.on("a", &["run", "hello", "--replicas", "2"]).expect_ok();
     let pods = world.wait_for_pods("a", "hello", 2);
     assert!(pods.iter().any(|(_, node)| node == "b"), "{pods:?}");
+}
+
+/// A node's Lease comes and goes with the node.
+fn wait_for_lease_of_b(world: &World, there: bool) {
+    if !has_kubectl() {
+        return;
+    }
+    wait("the node's lease is as the node", || {
+        let done = world.kubectl("a", &["get", "lease", "b", "-n", "kube-node-lease"]);
+        let as_wanted = if there { done.ok } else { done.err.contains("NotFound") };
+        as_wanted.then_some(())
+    });
 }
 
 fn nodes(world: &World) -> BTreeMap<String, serde_json::Value> {
