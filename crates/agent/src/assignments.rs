@@ -16,6 +16,9 @@ pub struct Assignments {
     /// Whether this was told by a manager. Until then the node keeps what it has: nothing is stopped because
     /// it is missing here.
     pub complete: bool,
+    /// Whether nodes, services and slices are what the node heard before its daemon started: good for names and
+    /// wires until a manager says otherwise, no reason to begin or end a pod.
+    pub remembered: bool,
     /// The node's own object, for its labels and its pod range.
     pub node: Option<Arc<Node>>,
     /// The pods bound to this node.

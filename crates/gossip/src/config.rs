@@ -23,7 +23,7 @@ pub struct GossipConfig {
     pub advertise: SocketAddr,
     /// Where it listens, UDP and TCP; port 0 takes any one port for both and advertises it.
     pub bind: SocketAddr,
-    /// The cluster's gossip key: who does not have it is not heard.
+    /// The cluster's gossip key: who does not have it is not heard. It can be changed later.
     pub key: [u8; 32],
     /// What it says about itself.
     pub meta: Meta,

@@ -144,6 +144,13 @@ impl Gossip {
         self.send(Command::SetMeta(meta)).await
     }
 
+    /// Goes on with other keys: the first seals, all of them open. None changes nothing.
+    pub fn set_keys(&self, keys: &[[u8; 32]]) {
+        if !keys.is_empty() {
+            self.link.seal.replace(keys);
+        }
+    }
+
     /// Makes a failed member count as left everywhere. One that is really alive comes back by itself.
     pub async fn force_leave(&self, name: &str) -> Result<(), GossipError> {
         let ask = self.link.ask(|reply| Command::ForceLeave(name.to_owned(), reply)).await;

@@ -3,6 +3,7 @@
 
 use ring::aead::{Aad, CHACHA20_POLY1305, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
 use ring::rand::{SecureRandom, SystemRandom};
+use std::sync::{Arc, PoisonError, RwLock};
 
 /// The largest datagram sent or opened, in bytes.
 pub(crate) const MAX_DATAGRAM: usize = 1400;
@@ -18,17 +19,31 @@ pub(crate) enum Purpose {
     Frame = 1,
 }
 
-/// The cluster's gossip key.
+/// The cluster's gossip keys: the first seals, all of them open.
 pub(crate) struct Seal {
-    key: LessSafeKey,
+    keys: RwLock<Arc<[LessSafeKey]>>,
     random: SystemRandom,
+}
+
+fn keys(keys: &[[u8; 32]]) -> Arc<[LessSafeKey]> {
+    let key = |key: &[u8; 32]| {
+        UnboundKey::new(&CHACHA20_POLY1305, key).expect("the key has the cipher's 32 bytes")
+    };
+    keys.iter().map(|bytes| LessSafeKey::new(key(bytes))).collect()
 }
 
 impl Seal {
     pub(crate) fn new(key: &[u8; 32]) -> Self {
-        let key =
-            UnboundKey::new(&CHACHA20_POLY1305, key).expect("the key has the cipher's 32 bytes");
-        Self { key: LessSafeKey::new(key), random: SystemRandom::new() }
+        Self { keys: RwLock::new(keys(&[*key])), random: SystemRandom::new() }
+    }
+
+    /// Goes on with other keys, at least one.
+    pub(crate) fn replace(&self, new: &[[u8; 32]]) {
+        *self.keys.write().unwrap_or_else(PoisonError::into_inner) = keys(new);
+    }
+
+    fn keys(&self) -> Arc<[LessSafeKey]> {
+        Arc::clone(&self.keys.read().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// `None` if the kernel has no randomness to give.
@@ -42,21 +57,38 @@ impl Seal {
         let aad = Aad::from([VERSION, purpose as u8]);
         let body = &mut out[1 + NONCE_LEN..];
         let nonce = Nonce::assume_unique_for_key(nonce);
-        let tag = self.key.seal_in_place_separate_tag(nonce, aad, body).ok()?;
+        let keys = self.keys();
+        let tag = keys.first()?.seal_in_place_separate_tag(nonce, aad, body).ok()?;
         out.extend_from_slice(tag.as_ref());
         Some(out)
     }
 
-    /// The plain bytes, opened in place; `None` if this was not sealed with our key for this purpose.
+    /// The plain bytes, opened in place; `None` if this was not sealed with a key of ours for this purpose.
     pub(crate) fn open<'a>(&self, purpose: Purpose, sealed: &'a mut [u8]) -> Option<&'a [u8]> {
         let (head, body) = sealed.split_at_mut_checked(1 + NONCE_LEN)?;
         let (version, nonce) = head.split_first()?;
         if *version != VERSION {
             return None;
         }
-        let nonce = Nonce::try_assume_unique_for_key(nonce).ok()?;
-        let aad = Aad::from([VERSION, purpose as u8]);
-        self.key.open_in_place(nonce, aad, body).ok().map(|plain| &*plain)
+        let nonce = <[u8; NONCE_LEN]>::try_from(nonce).ok()?;
+        let open = |key: &LessSafeKey, body: &mut [u8]| {
+            let nonce = Nonce::assume_unique_for_key(nonce);
+            let aad = Aad::from([VERSION, purpose as u8]);
+            key.open_in_place(nonce, aad, body).ok().map(|plain| plain.len())
+        };
+        let keys = self.keys();
+        let (last, others) = keys.split_last()?;
+        // A key that does not fit leaves nothing to be read: all but the last try on a copy. There is more than one
+        // only while the key changes.
+        for key in others {
+            let mut copy = body.to_vec();
+            if let Some(length) = open(key, &mut copy) {
+                body.copy_from_slice(&copy);
+                return body.get(..length);
+            }
+        }
+        let length = open(last, body)?;
+        body.get(..length)
     }
 }
 
@@ -82,5 +114,22 @@ mod tests {
             assert!(open(&seal, Purpose::Datagram, sealed[..at].to_vec()).is_none(), "cut at {at}");
         }
         assert_ne!(sealed, seal.seal(Purpose::Datagram, b"hello").unwrap(), "nonces differ");
+    }
+
+    #[test]
+    fn the_first_key_seals_and_every_key_opens() {
+        let (old, new) = ([7; 32], [8; 32]);
+        let (behind, ahead) = (Seal::new(&old), Seal::new(&new));
+        let opens = |by: &Seal, from: &Seal| {
+            let mut sealed = from.seal(Purpose::Frame, b"hello").unwrap();
+            by.open(Purpose::Frame, &mut sealed).is_some_and(|plain| plain == b"hello")
+        };
+        assert!(!opens(&behind, &ahead) && !opens(&ahead, &behind));
+        behind.replace(&[old, new, [9; 32]]);
+        assert!(opens(&behind, &ahead) && !opens(&ahead, &behind));
+        ahead.replace(&[new, old]);
+        assert!(opens(&behind, &ahead) && opens(&ahead, &behind));
+        ahead.replace(&[new]);
+        assert!(!opens(&ahead, &behind), "the old key is worth nothing");
     }
 }

@@ -3,11 +3,13 @@
 pub(crate) mod dispatch;
 pub(crate) mod follow;
 mod references;
+pub(crate) mod remembered;
 
 use pontoon_model::resource::{self, Resource};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
+use crate::gossip_keys::GossipKey;
 use crate::identity::Role;
 use crate::known::KnownNode;
 use crate::membership::ManagerAddress;
@@ -30,6 +32,8 @@ pub enum Line {
     Nodes { nodes: Vec<KnownNode> },
     /// The role that the node is to have.
     Role { role: Role },
+    /// The keys that gossip is opened with; the first is the one to seal with.
+    Gossip { keys: Vec<GossipKey> },
     /// The stream is alive.
     Ping,
 }

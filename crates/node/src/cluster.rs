@@ -7,23 +7,33 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use ipnet::Ipv4Net;
+use jiff::Timestamp;
 use pontoon_store::{Compare, DeleteRange, Put, Range, Read, Store, Txn, WatchRequest};
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
+use crate::gossip_keys::{GossipKey, GossipKeys};
 use crate::identity::Role;
-use crate::identity::authority::Authority;
+use crate::identity::authority::{Authority, NODE_CERTIFICATE_DAYS};
 use crate::identity::certificate::Peer;
 use crate::identity::token::JoinToken;
+use crate::revival::REVIVAL_DAYS;
 use crate::rpc::Refusal;
 
+/// All records of the cluster itself.
+const PREFIX: &str = "/pontoon/";
 const CLUSTER_KEY: &str = "/pontoon/cluster";
 const NODES_PREFIX: &str = "/pontoon/nodes/";
 const GONE_PREFIX: &str = "/pontoon/removed/";
 /// Pause before a watch that broke off is begun again; it doubles up to the longest.
 const FOLLOW_PAUSE: Duration = Duration::from_millis(50);
 const FOLLOW_PAUSE_MAX: Duration = Duration::from_secs(5);
+
+/// For so many seconds it is remembered that a node was removed: as long as its certificate could be renewed.
+const GONE_KEPT: i64 = (NODE_CERTIFICATE_DAYS + REVIVAL_DAYS) * 24 * 3600;
+/// So many that are too old are forgotten with each removal.
+const GONE_AT_ONCE: usize = 64;
 
 /// How often a manager makes sure that it is in contact with the leader, and how long that may take: longer
 /// than an election, so that one that goes well is nothing to the nodes.
@@ -37,8 +47,7 @@ pub struct Cluster {
     pub authority: Authority,
     pub worker_token: JoinToken,
     pub manager_token: JoinToken,
-    /// Base64 of the 32-byte key that gossip is sealed with.
-    pub gossip_key: String,
+    pub gossip_keys: GossipKeys,
     pub cluster_cidr: Ipv4Net,
     pub service_cidr: Ipv4Net,
 }
@@ -116,6 +125,17 @@ impl Records {
         Ok(cluster)
     }
 
+    /// The cluster's record as this manager's own copy of the state has it.
+    ///
+    /// # Errors
+    /// When it has none yet.
+    pub async fn cluster_here(&self) -> Result<Cluster, Refusal> {
+        let found = self.get(CLUSTER_KEY.into(), Read::Local).await?;
+        found.map(|(cluster, _)| cluster).ok_or_else(|| {
+            Refusal::unavailable("this manager has no copy of the cluster's record yet")
+        })
+    }
+
     /// Replaces the token of a role by a new one, made from `secret`; the old one is worth nothing from then on.
     ///
     /// # Errors
@@ -146,8 +166,7 @@ impl Records {
     pub async fn add_node(&self, node: &NodeRecord) -> Result<(), Refusal> {
         let txn = Txn::new()
             .when(Compare::absent(node_key(&node.name)))
-            .then(Put::new(node_key(&node.name), encode(node)))
-            .then(DeleteRange::key(gone_key(&node.name)));
+            .then(Put::new(node_key(&node.name), encode(node)));
         if self.store.txn(txn).await.map_err(|e| Refusal::internal(&e))?.succeeded {
             return Ok(());
         }
@@ -184,13 +203,35 @@ impl Records {
         Ok(self.get(node_key(name), read).await?.map(|(node, _)| node))
     }
 
-    /// Whether a node of this name was removed, as far as this manager knows.
+    /// The record of the node that a verified certificate names. A certificate outlives its node's removal; the
+    /// record does not.
+    ///
+    /// # Errors
+    /// When there is no such record; [`Refusal::is_removed`] where the others agree that there was one.
+    pub async fn admitted(&self, peer: &Peer) -> Result<NodeRecord, Refusal> {
+        let own = |record: &NodeRecord| record.is_of(peer);
+        if let Some(record) = self.node(&peer.name, Read::Local).await?.filter(own) {
+            return Ok(record);
+        }
+        // This manager may not have heard yet of a node that joined a moment ago.
+        if let Some(record) = self.node(&peer.name, Read::Linearizable).await?.filter(own) {
+            return Ok(record);
+        }
+        let name = &peer.name;
+        if self.is_gone(peer.member.unwrap_or_default()).await? {
+            return Err(Refusal::removed(format!("node {name} was removed from the cluster")));
+        }
+        Err(Refusal::forbidden(format!(
+            "the cluster knows of no such node {name}; run `pontoon leave --force` on it, then join again"
+        )))
+    }
+
+    /// Whether the node of this number was removed, as far as this manager knows.
     ///
     /// # Errors
     /// When the store cannot answer.
-    pub async fn is_gone(&self, name: &str) -> Result<bool, Refusal> {
-        let found = self.store.range(Range::key(gone_key(name)), Read::Local).await;
-        Ok(!found.map_err(|e| Refusal::internal(&e))?.kvs.is_empty())
+    pub async fn is_gone(&self, member: u64) -> Result<bool, Refusal> {
+        Ok(self.get::<Gone>(gone_key(member), Read::Local).await?.is_some())
     }
 
     /// All nodes' records, in order of their names.
@@ -206,27 +247,75 @@ impl Records {
         found.kvs.iter().map(|kv| decode(&kv.value)).collect()
     }
 
-    /// Removes a node's record; no error when it is gone already.
+    /// Removes a node's record and has gossip's key changed, which the node knows; no error when it is gone
+    /// already. A node that has taken its name since stays.
     ///
     /// # Errors
     /// When the store refuses.
-    pub async fn remove_node(&self, name: &str) -> Result<(), Refusal> {
-        let txn =
-            Txn::new().then(DeleteRange::key(node_key(name))).then(Put::new(gone_key(name), ""));
-        self.store.txn(txn).await.map_err(|e| Refusal::internal(&e))?;
+    pub async fn remove_node(&self, node: &NodeRecord) -> Result<(), Refusal> {
+        loop {
+            let found = self.get::<NodeRecord>(node_key(&node.name), Read::Linearizable).await?;
+            let Some((_, revision)) = found.filter(|(found, _)| found.member == node.member) else {
+                return Ok(());
+            };
+            let found = self.get::<Cluster>(CLUSTER_KEY.into(), Read::Linearizable).await?;
+            let (mut cluster, cluster_revision) =
+                found.ok_or_else(|| Refusal::unavailable("the cluster is being made"))?;
+            cluster.gossip_keys.rotate(GossipKey::random());
+            let now = Timestamp::now().as_second();
+            let gone = Gone { name: node.name.clone(), at: now };
+            // Whoever sees the new key sees that the node is gone.
+            let mut txn = Txn::new()
+                .when(Compare::unchanged(node_key(&node.name), revision))
+                .when(Compare::unchanged(CLUSTER_KEY, cluster_revision))
+                .then(DeleteRange::key(node_key(&node.name)))
+                .then(Put::new(gone_key(node.member), encode(&gone)))
+                .then(Put::new(CLUSTER_KEY, encode(&cluster)));
+            for old in self.gone_before(now - GONE_KEPT).await? {
+                txn = txn.then(DeleteRange::key(old));
+            }
+            if self.store.txn(txn).await.map_err(|e| Refusal::internal(&e))?.succeeded {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Some of the keys that tell of nodes removed before this second.
+    async fn gone_before(&self, second: i64) -> Result<Vec<Bytes>, Refusal> {
+        let found = self.store.range(Range::prefix(GONE_PREFIX), Read::Local).await;
+        let kvs = found.map_err(|e| Refusal::internal(&e))?.kvs;
+        let is_old = |value: &[u8]| decode::<Gone>(value).is_ok_and(|gone| gone.at < second);
+        let old = kvs.iter().filter(|kv| is_old(&kv.value)).map(|kv| kv.key.clone());
+        Ok(old.take(GONE_AT_ONCE).collect())
+    }
+
+    /// Takes the next step in the change of gossip's key, unless somebody has taken it.
+    ///
+    /// # Errors
+    /// When the store refuses.
+    pub async fn advance_gossip_keys(&self, seen: &GossipKeys) -> Result<(), Refusal> {
+        let found = self.get::<Cluster>(CLUSTER_KEY.into(), Read::Linearizable).await?;
+        let Some((mut cluster, revision)) = found else { return Ok(()) };
+        if cluster.gossip_keys.same_step(seen) {
+            cluster.gossip_keys.advance(GossipKey::random());
+            // Should another write come first the step is looked at again.
+            self.swap(CLUSTER_KEY.into(), revision, encode(&cluster)).await?;
+        }
         Ok(())
     }
 
-    /// Keeps `records` the newest list of all nodes' records, until the token ends it.
+    /// Keeps `records` the newest list of all nodes' records and `keys` the newest of gossip's keys, until the
+    /// token ends it. Keys are never newer than the records.
     pub async fn follow(
         self,
         records: watch::Sender<Arc<Vec<NodeRecord>>>,
+        keys: watch::Sender<Option<Arc<GossipKeys>>>,
         stop: CancellationToken,
     ) {
         let mut pause = FOLLOW_PAUSE;
         while !stop.is_cancelled() {
             let followed = tokio::select! {
-                followed = self.follow_once(&records) => followed,
+                followed = self.follow_once(&records, &keys) => followed,
                 () = stop.cancelled() => return,
             };
             if let Err(error) = followed {
@@ -269,17 +358,24 @@ impl Records {
     async fn follow_once(
         &self,
         records: &watch::Sender<Arc<Vec<NodeRecord>>>,
+        keys: &watch::Sender<Option<Arc<GossipKeys>>>,
     ) -> Result<(), Refusal> {
         // Watched before it is read: what changes in between is read again.
-        let mut watch = self
-            .store
-            .watch(WatchRequest::prefix(NODES_PREFIX))
-            .map_err(|e| Refusal::internal(&e))?;
+        let mut watch =
+            self.store.watch(WatchRequest::prefix(PREFIX)).map_err(|e| Refusal::internal(&e))?;
         loop {
+            let cluster = self.get::<Cluster>(CLUSTER_KEY.into(), Read::Local).await?;
+            let newest_keys = cluster.map(|(cluster, _)| Arc::new(cluster.gossip_keys));
+            // After the keys: so these are at least as new.
             let newest = Arc::new(self.nodes(Read::Local).await?);
             records.send_if_modified(|known| {
                 let news = *known != newest;
                 *known = newest;
+                news
+            });
+            keys.send_if_modified(|known| {
+                let news = *known != newest_keys;
+                *known = newest_keys;
                 news
             });
             match watch.next().await {
@@ -327,8 +423,16 @@ fn node_key(name: &str) -> Bytes {
 
 /// Written when a node is removed: its certificate is good for some time still, and a manager that has not
 /// heard of a node must tell one that is new from one that is gone.
-fn gone_key(name: &str) -> Bytes {
-    format!("{GONE_PREFIX}{name}").into()
+fn gone_key(member: u64) -> Bytes {
+    format!("{GONE_PREFIX}{member:x}").into()
+}
+
+/// A node that was removed.
+#[derive(Serialize, Deserialize)]
+struct Gone {
+    name: String,
+    /// Seconds since the epoch.
+    at: i64,
 }
 
 fn encode(value: &impl Serialize) -> Bytes {

@@ -44,6 +44,18 @@ impl Config {
         self.data_dir.join("node.json")
     }
 
+    /// What this node last heard of names and services.
+    #[must_use]
+    pub fn names_file(&self) -> PathBuf {
+        self.data_dir.join("names.json")
+    }
+
+    /// Why this node is in no cluster, where that was not its own wish.
+    #[must_use]
+    pub fn removal_file(&self) -> PathBuf {
+        self.data_dir.join("removed.json")
+    }
+
     /// The kubeconfig with all rights that a manager keeps.
     #[must_use]
     pub fn kubeconfig(&self) -> PathBuf {

@@ -1,5 +1,6 @@
 //! One daemon: its socket from the start, and its membership of a cluster while it has one.
 
+mod removal;
 mod stranded;
 
 use std::fs::{self, File};
@@ -324,6 +325,7 @@ impl Shared {
         founding: Option<crate::cluster::Cluster>,
     ) -> Result<Member, Refusal> {
         let founding = founding.map(|cluster| Founding { cluster });
+        removal::forget(&self.config);
         let stop = self.stop.child_token();
         let orders = self.orders.clone();
         // Boxed: the compiler's queries follow futures within futures only so deep.
@@ -391,7 +393,7 @@ impl Shared {
         let config = &self.config;
         remove(&config.store_dir(), |p| fs::remove_dir_all(p))?;
         // The membership last: as long as it is there, this is done again.
-        for path in [config.kubeconfig(), config.membership_file()] {
+        for path in [config.names_file(), config.kubeconfig(), config.membership_file()] {
             remove(&path, |p| fs::remove_file(p))?;
         }
         Ok(())
@@ -456,6 +458,12 @@ async fn obey(shared: Arc<Shared>, mut inbox: mpsc::Receiver<Order>) {
                     () = shared.stop.cancelled() => return,
                 }
             }
+            Some(Order::Leave(member)) => {
+                tokio::select! {
+                    () = removal::carry_out(&shared, member) => {}
+                    () = shared.stop.cancelled() => return,
+                }
+            }
             None => return,
         }
     }
@@ -471,6 +479,10 @@ async fn change_role(shared: &Arc<Shared>, role: Role) {
             shared.clone().to_the_end(async move { shared.change_role(role).await }).await
         };
         let Err(refusal) = attempt else { return };
+        if refusal.is_removed() {
+            // It has no role any more, and is about to hear so by itself.
+            return;
+        }
         tracing::warn!(%role, error = refusal.message, "change this node's role");
         tokio::time::sleep(pause).await;
         pause = (pause * 2).min(ROLE_PAUSE_MAX);

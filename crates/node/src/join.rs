@@ -2,22 +2,20 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use http::{Method, Request};
-use http_body_util::BodyExt;
+use http::Method;
 use rand::Rng;
 use serde::{Deserialize, Serialize};
 
 use crate::assignment::dispatch::managers;
 use crate::cluster::{Cluster, NodeRecord, Records, new_id};
 use crate::config::MANAGER_PORT;
-use crate::identity::ANY_MANAGER;
+use crate::gossip_keys::{GossipKey, GossipKeys};
 use crate::identity::Role;
 use crate::identity::authority::{Authority, Subject};
 use crate::identity::certificate::{Credentials, Request as CertificateRequest, certificates};
 use crate::identity::token::JoinToken;
 use crate::membership::{ManagerAddress, Membership};
-use crate::rpc::{Refusal, client, full, read_json};
-use crate::tls::connect_anonymous;
+use crate::rpc::{Refusal, client};
 
 /// The longest name a node may have: it is a DNS label.
 const NAME_LEN_MAX: usize = 63;
@@ -40,7 +38,7 @@ pub(crate) struct JoinAnswer {
     pub store: u64,
     pub certificate_pem: String,
     pub authority_pem: String,
-    pub gossip_key: String,
+    pub gossip_key: GossipKey,
     pub managers: Vec<ManagerAddress>,
     pub cluster_cidr: ipnet::Ipv4Net,
     pub service_cidr: ipnet::Ipv4Net,
@@ -119,30 +117,11 @@ impl Joiner<'_> {
         path: &str,
         query: &Q,
     ) -> Result<A, Refusal> {
-        let unreachable = |error: &dyn std::fmt::Display| {
-            Refusal::unavailable(format!(
-                "join: no manager answers at {}: {error}; is the address right, and is port {MANAGER_PORT}/tcp open there?",
-                self.manager
-            ))
-        };
-        let stream = connect_anonymous(self.manager, ANY_MANAGER, authority)
-            .await
-            .map_err(|e| unreachable(&e))?;
-        let mut sender = client::handshake(stream).await.map_err(|e| unreachable(&e))?;
-        let body = serde_json::to_vec(query).expect("plain data becomes JSON");
-        let request = Request::builder()
-            .method(method)
-            .uri(format!("https://{ANY_MANAGER}{path}"))
-            .body(full(body))
-            .map_err(|e| Refusal::internal(&e))?;
-        let response = sender.send_request(request).await.map_err(|e| unreachable(&e))?;
-        let (parts, body) = response.into_parts();
-        if parts.status.is_success() {
-            return read_json(body.boxed_unsync()).await;
-        }
-        Err(read_json::<Refusal, _>(body).await.unwrap_or_else(|_| {
-            Refusal::new(parts.status, format!("join: {} answered {}", self.manager, parts.status))
-        }))
+        let asked = client::ask_once(self.manager, authority, (method, path), query).await;
+        asked.map_err(|refusal| match refusal.message.starts_with("join: ") {
+            true => refusal,
+            false => Refusal { message: format!("join: {}", refusal.message), ..refusal },
+        })
     }
 }
 
@@ -210,7 +189,7 @@ pub(crate) async fn admit(records: &Records, request: JoinRequest) -> Result<Joi
         store,
         certificate_pem: certificate,
         authority_pem: cluster.authority.certificate_pem,
-        gossip_key: cluster.gossip_key,
+        gossip_key: cluster.gossip_keys.current,
         managers: managers(&records.nodes(pontoon_store::Read::Linearizable).await?),
         cluster_cidr: cluster.cluster_cidr,
         service_cidr: cluster.service_cidr,
@@ -283,13 +262,13 @@ pub(crate) fn found(
     let authority = Authority::create(&id).map_err(|e| Refusal::internal(&e))?;
     let der = certificates(&authority.certificate_pem).map_err(|e| Refusal::internal(&e))?;
     let der = der.first().map_or(&[][..], |der| der.as_ref()).to_vec();
-    let gossip_key: [u8; 32] = rng.random();
+    let gossip_key = GossipKey::random();
     let cluster = Cluster {
         id: id.clone(),
         authority,
         worker_token: JoinToken::new(&der, rng.random()),
         manager_token: JoinToken::new(&der, rng.random()),
-        gossip_key: base64::Engine::encode(&base64::engine::general_purpose::STANDARD, gossip_key),
+        gossip_keys: GossipKeys::new(gossip_key.clone()),
         cluster_cidr: ranges.0,
         service_cidr: ranges.1,
     };
@@ -314,7 +293,7 @@ pub(crate) fn found(
             key_pem: request.key_pem,
             authority_pem: cluster.authority.certificate_pem.clone(),
         },
-        gossip_key: cluster.gossip_key.clone(),
+        gossip_key,
         managers: vec![me],
         cluster_cidr: ranges.0,
         service_cidr: ranges.1,

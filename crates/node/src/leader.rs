@@ -3,6 +3,7 @@
 //! late one's fail.
 
 pub(crate) mod controllers;
+mod gossip_keys;
 pub(crate) mod leases;
 pub(crate) mod liveness;
 pub(crate) mod scheduling;
@@ -19,7 +20,9 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::cluster::Records;
 use crate::events::Recorder;
+use crate::gossip_keys::GossipKeys;
 use crate::tls::Tls;
 use crate::view::View;
 
@@ -39,6 +42,8 @@ pub(crate) struct Leader {
     pub recorder: Arc<Recorder>,
     pub members: watch::Receiver<Arc<Vec<Member>>>,
     pub tls: Tls,
+    pub records: Records,
+    pub gossip_keys: watch::Receiver<Option<Arc<GossipKeys>>>,
 }
 
 impl Leader {
@@ -82,6 +87,9 @@ impl Leader {
         let (leader, stop) = (self.clone(), term.clone());
         let renew = move || leases::run(leader.clone(), stop.clone());
         tasks.spawn(keep_up("leases", term.clone(), renew));
+        let (leader, stop) = (self.clone(), term.clone());
+        let rotate = move || gossip_keys::run(leader.clone(), stop.clone());
+        tasks.spawn(keep_up("gossip-keys", term.clone(), rotate));
         let (leader, stop) = (self.clone(), term.clone());
         let schedule = move || scheduling::run(leader.clone(), stop.clone());
         tasks.spawn(keep_up("scheduling", term.clone(), schedule));

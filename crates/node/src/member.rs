@@ -2,16 +2,16 @@
 //! APIs on a manager. Started and stopped as a whole; a change of role is a stop and a start, which pods
 //! do not notice.
 
+mod cut_off;
 mod follow;
 pub(crate) mod manager;
 mod node_api;
 mod renew;
 
 use std::net::{IpAddr, SocketAddr};
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use base64::Engine;
 use http::Method;
 use pontoon_agent::{Agent, AgentConfig, Assignments, Report, ReportError, Reports};
 
@@ -23,8 +23,10 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::assignment::follow::Follower;
+use crate::assignment::remembered;
 use crate::cluster::Cluster;
 use crate::config::{Config, GOSSIP_PORT};
+use crate::gossip_keys::GossipKey;
 use crate::identity::Role;
 use crate::identity::certificate::{Credentials, Peer};
 use crate::images::{Images, Peers};
@@ -53,6 +55,8 @@ pub struct Founding {
 pub enum Order {
     /// Its record says that it is to have this role.
     ChangeRole(Role),
+    /// A manager says that the node of this number was removed.
+    Leave(u64),
 }
 
 /// A running membership. Clones are the same one.
@@ -75,6 +79,8 @@ struct Inner {
     manager: Option<Manager>,
     orders: mpsc::Sender<Order>,
     settled: watch::Sender<bool>,
+    /// Why this node is no full member, in words for the one who asks.
+    problem: Mutex<Option<String>>,
     stop: CancellationToken,
     tasks: TaskTracker,
 }
@@ -147,7 +153,8 @@ impl Member {
             Arc::new(crate::report::WithLabels { labels, inner: reports });
         let agent = start_agent(config, &membership, &images, reports)?;
         let (settled, _) = watch::channel(false);
-        let follower = Follower::new(&membership.node);
+        let remembered = remembered::load(&config.names_file(), &membership.node);
+        let follower = Follower::new(&membership.node, remembered.unwrap_or_default());
         let inner = Inner {
             config: config.clone(),
             membership: Mutex::new(membership),
@@ -160,6 +167,7 @@ impl Member {
             manager,
             orders,
             settled,
+            problem: Mutex::default(),
             stop: stop.clone(),
             tasks,
         };
@@ -172,6 +180,8 @@ impl Member {
         let inner = &self.inner;
         let follower = follow::Following::new(self.clone(), follower);
         let assignments = inner.assignments.clone();
+        let names = inner.config.names_file();
+        inner.tasks.spawn(remembered::keep(names, assignments.clone(), inner.stop.clone()));
         inner.tasks.spawn(run_agent(self.clone(), assignments));
         inner.tasks.spawn(follower.run());
         inner.tasks.spawn(renew::run(self.clone()));
@@ -179,6 +189,7 @@ impl Member {
         inner.tasks.spawn(seek(self.clone()));
         if let Some(manager) = &inner.manager {
             inner.tasks.spawn(manager.clone().become_member(self.clone()));
+            inner.tasks.spawn(cut_off::run(self.clone(), manager.source.contact.clone()));
         }
         inner.tasks.close();
     }
@@ -269,6 +280,42 @@ impl Member {
         self.inner.known.borrow().has(peer)
     }
 
+    /// Takes over gossip's keys, of which the first seals, and remembers that one for the next start.
+    fn set_gossip_keys(&self, keys: &[GossipKey]) {
+        let bytes: Vec<[u8; 32]> = keys.iter().filter_map(GossipKey::bytes).collect();
+        let (Some(first), true) = (keys.first(), bytes.len() == keys.len()) else {
+            return tracing::warn!("a manager told a gossip key that is none");
+        };
+        self.inner.gossip.set_keys(&bytes);
+        let mut membership = self.lock_membership();
+        if membership.gossip_key == *first {
+            return;
+        }
+        membership.gossip_key = first.clone();
+        self.save(&membership);
+        drop(membership);
+        // One that was away while the key changed was heard by nobody until now.
+        self.inner.tasks.spawn(seek(self.clone()));
+    }
+
+    /// Why this node is no full member, if so it is.
+    #[must_use]
+    pub fn problem(&self) -> Option<String> {
+        self.inner.problem.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn set_problem(&self, problem: Option<String>) {
+        *self.inner.problem.lock().unwrap_or_else(PoisonError::into_inner) = problem;
+    }
+
+    /// A manager has said, on a connection on which it proved to be one, that this node was removed: what that
+    /// means for the node is not the member's to carry out.
+    fn removed(&self) {
+        let order = Order::Leave(self.lock_membership().member);
+        // A full queue is asked again soon: so is the manager.
+        self.inner.orders.try_send(order).ok();
+    }
+
     /// Takes over a renewed certificate, and remembers it for the next start.
     fn set_credentials(&self, credentials: Credentials) {
         let mut membership = self.lock_membership();
@@ -284,7 +331,7 @@ impl Member {
     }
 
     fn lock_membership(&self) -> MutexGuard<'_, Membership> {
-        self.inner.membership.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+        self.inner.membership.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Saves while the lock is held, so that the file is the newest, and written by one at a time.
@@ -307,7 +354,10 @@ impl Member {
                 ));
             }
         }
-        self.inner.client.call::<_, ()>(Method::DELETE, "/v1/node", &()).await?;
+        match self.inner.client.call::<_, ()>(Method::DELETE, "/v1/node", &()).await {
+            Err(refusal) if !refusal.is_removed() => return Err(refusal),
+            _ => {}
+        }
         if let Err(error) = self.inner.gossip.leave().await {
             tracing::debug!(%error, "say goodbye to the other nodes");
         }
@@ -357,9 +407,7 @@ async fn start_gossip(
     membership: &Membership,
     stop: &CancellationToken,
 ) -> Result<Gossip, Refusal> {
-    let key = base64::engine::general_purpose::STANDARD.decode(&membership.gossip_key).ok();
-    let key = key.and_then(|key| <[u8; 32]>::try_from(key).ok());
-    let key = key.ok_or_else(|| {
+    let key = membership.gossip_key.bytes().ok_or_else(|| {
         Refusal::unavailable(
             "the gossip key in this node's membership file is damaged; leave and join again",
         )

@@ -10,6 +10,7 @@ use http::Method;
 use serde::{Deserialize, Serialize};
 
 use crate::cluster::NodeRecord;
+use crate::gossip_keys::GossipKey;
 use crate::identity::Role;
 use crate::identity::certificate::Credentials;
 use crate::rpc::Refusal;
@@ -41,8 +42,8 @@ pub struct Membership {
     /// Where the others reach this node (the address is shared by all ports).
     pub advertise: std::net::IpAddr,
     pub credentials: Credentials,
-    /// Base64 of the 32-byte key that gossip is sealed with.
-    pub gossip_key: String,
+    /// What gossip is sealed with, as last told.
+    pub gossip_key: GossipKey,
     /// The managers last known; where a node that starts asks first.
     pub managers: Vec<ManagerAddress>,
     pub cluster_cidr: ipnet::Ipv4Net,
@@ -82,7 +83,10 @@ impl Membership {
         let tls = Tls::new(self.credentials.clone()).map_err(|e| Refusal::internal(&e))?;
         let others = self.managers.iter().filter(|manager| manager.name != self.node);
         let client = ManagerClient::new(tls, others.cloned().collect());
-        client.call(Method::DELETE, "/v1/node", &()).await
+        match client.call::<_, ()>(Method::DELETE, "/v1/node", &()).await {
+            Err(refusal) if !refusal.is_removed() => Err(refusal),
+            _ => Ok(()),
+        }
     }
 
     /// Reads the membership, `None` when this node belongs to no cluster.

@@ -28,7 +28,7 @@ pub(crate) async fn remove(
         })?;
     }
     delete_object(objects, node).await?;
-    Records::new(store.clone()).remove_node(&node.name).await?;
+    Records::new(store.clone()).remove_node(node).await?;
     // Once more: until its record was gone the node could report, which makes its object anew.
     delete_object(objects, node).await
 }

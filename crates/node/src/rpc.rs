@@ -53,6 +53,19 @@ impl Refusal {
         Self::new(StatusCode::NOT_FOUND, message)
     }
 
+    /// The node that asks was removed from the cluster. Said to nobody else, and only by a manager that is in
+    /// contact with the others.
+    #[must_use]
+    pub fn removed(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::GONE, message)
+    }
+
+    /// Whether the one who asked was removed from the cluster.
+    #[must_use]
+    pub fn is_removed(&self) -> bool {
+        self.status == StatusCode::GONE.as_u16()
+    }
+
     /// The caller may not do that.
     #[must_use]
     pub fn forbidden(message: impl Into<String>) -> Self {

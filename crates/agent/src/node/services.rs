@@ -61,7 +61,7 @@ impl Services {
         loop {
             let assignments = self.assignments.borrow_and_update().clone();
             let ports = self.ports.borrow_and_update().clone();
-            let kept = if assignments.complete {
+            let kept = if assignments.complete || assignments.remembered {
                 self.keep(&assignments, &ports, &mut done, &shutdown).await
             } else {
                 Ok(())
@@ -101,8 +101,10 @@ impl Services {
             done.zone.send_replace(Arc::new(self.zone(assignments)));
             done.seen = Some(assignments.clone());
         }
+        // What is remembered may be a moment older than what the kernel has kept since: that stays as it is.
+        let is_kept = !assignments.complete && done.table.is_none() && self.tables.exist().await?;
         let peers = peers(assignments, &self.config.node_name);
-        let are_new = done.peers.as_ref() != Some(&peers);
+        let are_new = !is_kept && done.peers.as_ref() != Some(&peers);
         if are_new {
             self.network.admit(&peers).await?;
         }
@@ -114,6 +116,9 @@ impl Services {
         if are_new {
             self.network.set_peers(peers.clone()).await?;
             done.peers = Some(peers);
+        }
+        if is_kept {
+            return Ok(());
         }
         let table = Arc::new(self.table(assignments, ports));
         if done.table.as_ref() != Some(&table) {

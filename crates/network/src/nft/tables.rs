@@ -55,6 +55,12 @@ impl Tables {
         .await
     }
 
+    /// Whether the kernel has the table: from this process or one before it, since the machine was started.
+    pub async fn exist(&self) -> Result<bool> {
+        let exist = |state: &mut State| state.kernel.handle(Family::Ipv4, &state.table);
+        Ok(with(&self.0, "look for the services' table", exist).await?.is_some())
+    }
+
     /// Removes the table; false: there was none.
     pub async fn remove(&self) -> Result<bool> {
         with(&self.0, "remove the services' table", |state| {

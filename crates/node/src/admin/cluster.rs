@@ -168,11 +168,14 @@ pub(super) async fn status(shared: &Arc<Shared>) -> Result<Value, Refusal> {
         if let Some(stranded) = shared.stranded() {
             describe(&mut status, &stranded.membership);
             status["problem"] = json!(stranded.problem);
+        } else {
+            status["problem"] = json!(shared.why_without_cluster());
         }
         return Ok(status);
     };
     describe(&mut status, &member.membership());
     let mut problems = member.agent().problems();
+    problems.extend(member.problem());
     if let Ok(manager) = member.manager() {
         let store = manager.store.status();
         let leader = store.leadership.leader.and_then(|id| {

@@ -15,6 +15,7 @@ use tokio_util::sync::CancellationToken;
 use super::{Kind, Line, references};
 use crate::cluster::NodeRecord;
 use crate::config::MANAGER_PORT;
+use crate::gossip_keys::GossipKeys;
 use crate::identity::Role;
 use crate::known::KnownNode;
 use crate::membership::ManagerAddress;
@@ -31,6 +32,8 @@ pub struct Source {
     pub view: Arc<View>,
     /// All nodes' records, the newest.
     pub records: watch::Receiver<Arc<Vec<NodeRecord>>>,
+    /// Gossip's keys, never newer than the records.
+    pub gossip_keys: watch::Receiver<Option<Arc<GossipKeys>>>,
     /// Whether this manager is in contact with the leader.
     pub contact: watch::Receiver<bool>,
 }
@@ -83,6 +86,10 @@ impl Stream {
                         Err(RecvError::Closed) => return Err(Ended),
                     },
                     changed = self.source.records.changed() => {
+                        changed.map_err(|_| Ended)?;
+                        self.tell_records().await?;
+                    }
+                    changed = self.source.gossip_keys.changed() => {
                         changed.map_err(|_| Ended)?;
                         self.tell_records().await?;
                     }
@@ -206,6 +213,8 @@ impl Stream {
     }
 
     async fn tell_records(&mut self) -> Result<(), Ended> {
+        // Before the records: so these are at least as new, and a node that is removed gets no key any more.
+        let keys = self.source.gossip_keys.borrow_and_update().clone();
         let records = self.source.records.borrow_and_update().clone();
         self.tell(Line::Managers { managers: managers(&records) }).await?;
         let known = |r: &NodeRecord| KnownNode { name: r.name.clone(), member: r.member };
@@ -213,7 +222,11 @@ impl Stream {
         match records.iter().find(|r| r.name == self.node && r.member == self.member) {
             Some(record) => {
                 self.is_known = true;
-                self.tell(Line::Role { role: record.role }).await
+                self.tell(Line::Role { role: record.role }).await?;
+                match keys {
+                    Some(keys) => self.tell(Line::Gossip { keys: keys.opening() }).await,
+                    None => Ok(()),
+                }
             }
             None if self.is_known => Err(Ended),
             None => Ok(()),

@@ -10,6 +10,7 @@ use serde_json::value::RawValue;
 use tokio::sync::watch;
 
 use super::{Kind, Line};
+use crate::gossip_keys::GossipKey;
 use crate::identity::Role;
 use crate::known::KnownNode;
 use crate::membership::ManagerAddress;
@@ -23,18 +24,18 @@ pub(crate) struct Follower {
 }
 
 /// What a line says beyond objects, for the node itself.
-#[derive(Debug, PartialEq, Eq)]
 pub(crate) enum News {
     Managers(Vec<ManagerAddress>),
     Nodes(Vec<KnownNode>),
     Role(Role),
+    Gossip(Vec<GossipKey>),
 }
 
 impl Follower {
-    /// A follower for this node that has been told nothing.
+    /// A follower for this node that has been told nothing yet, and goes by what is remembered.
     #[must_use]
-    pub(crate) fn new(node: &str) -> Self {
-        let (assignments, _) = watch::channel(Arc::default());
+    pub(crate) fn new(node: &str, remembered: Assignments) -> Self {
+        let (assignments, _) = watch::channel(Arc::new(remembered));
         Self { node: node.to_owned(), assignments, coming: None }
     }
 
@@ -67,6 +68,7 @@ impl Follower {
             Line::Managers { managers } => return Some(News::Managers(managers)),
             Line::Nodes { nodes } => return Some(News::Nodes(nodes)),
             Line::Role { role } => return Some(News::Role(role)),
+            Line::Gossip { keys } => return Some(News::Gossip(keys)),
             Line::Ping => {}
         }
         None
@@ -154,7 +156,7 @@ mod tests {
 
     #[test]
     fn nothing_is_believed_before_it_is_complete() {
-        let mut follower = Follower::new("n");
+        let mut follower = Follower::new("n", Assignments::default());
         follower.take(Line::Begin);
         follower.take(service("a"));
         assert!(!follower.assignments.borrow().complete);
@@ -166,7 +168,7 @@ mod tests {
 
     #[test]
     fn a_second_telling_replaces_the_first_at_once() {
-        let mut follower = Follower::new("n");
+        let mut follower = Follower::new("n", Assignments::default());
         for line in [Line::Begin, service("a"), service("b"), Line::Complete] {
             follower.take(line);
         }

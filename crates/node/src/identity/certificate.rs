@@ -51,9 +51,20 @@ impl Request {
     /// # Errors
     /// When no key can be made.
     pub(crate) fn create() -> Result<Self, CredentialsError> {
-        let key = KeyPair::generate().map_err(CredentialsError::Make)?;
+        Self::of(&KeyPair::generate().map_err(CredentialsError::Make)?)
+    }
+
+    /// A request made with a key that is there already (PEM).
+    ///
+    /// # Errors
+    /// When the key is malformed.
+    pub(crate) fn with_key(key_pem: &str) -> Result<Self, CredentialsError> {
+        Self::of(&KeyPair::from_pem(key_pem).map_err(CredentialsError::Make)?)
+    }
+
+    fn of(key: &KeyPair) -> Result<Self, CredentialsError> {
         let request = CertificateParams::default()
-            .serialize_request(&key)
+            .serialize_request(key)
             .and_then(|request| request.pem())
             .map_err(CredentialsError::Make)?;
         Ok(Self { key_pem: key.serialize_pem(), request_pem: request })
@@ -97,6 +108,12 @@ impl Credentials {
             X509Certificate::from_der(leaf).map_err(|e| CredentialsError::Der(e.to_string()))?;
         let validity = parsed.validity();
         Ok((validity.not_before.timestamp(), validity.not_after.timestamp()))
+    }
+
+    /// Whether the certificate's life is over at `now` (seconds since the epoch).
+    #[must_use]
+    pub fn has_expired(&self, now: i64) -> bool {
+        self.validity().is_ok_and(|(_, to)| now > to)
     }
 
     /// Whether two thirds of the certificate's life are over at `now` (seconds since the epoch).

@@ -44,7 +44,10 @@ impl Following {
                 Ok(0) => {}
                 Ok(_) => pause = PAUSE,
                 Err(refusal) => {
-                    tracing::warn!(error = refusal.message, "no manager says what to run")
+                    tracing::warn!(error = refusal.message, "no manager says what to run");
+                    if refusal.is_removed() {
+                        self.member.removed();
+                    }
                 }
             }
             self.follower.interrupted();
@@ -112,6 +115,7 @@ impl Following {
                 // A full queue holds this very order already.
                 self.member.inner.orders.try_send(Order::ChangeRole(role)).ok();
             }
+            Some(News::Gossip(keys)) => self.member.set_gossip_keys(&keys),
             _ => {}
         }
         if is_complete && self.member.inner.manager.is_none() {

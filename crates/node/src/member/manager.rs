@@ -97,12 +97,18 @@ impl Manager {
         };
         let (known, nodes) = watch::channel(Arc::new(Vec::<NodeRecord>::new()));
         let (contact, in_contact) = watch::channel(false);
-        let source = Source { view: view.clone(), records: nodes.clone(), contact: in_contact };
+        let (keys, gossip_keys) = watch::channel(None);
+        let source = Source {
+            view: view.clone(),
+            records: nodes.clone(),
+            gossip_keys: gossip_keys.clone(),
+            contact: in_contact,
+        };
         let proxy = Arc::new(ToNodes { tls: tls.clone(), records: nodes });
         let api = Arc::new(ApiServer::new(objects.clone(), proxy, build_info(), stop.clone()));
         let manager = Self { store, records, objects, view, source, api, sink, threads };
         tasks.spawn(manager.view.clone().run(manager.objects.clone(), stop.clone()));
-        tasks.spawn(manager.records.clone().follow(known, stop.clone()));
+        tasks.spawn(manager.records.clone().follow(known, keys, stop.clone()));
         tasks.spawn(manager.records.clone().keep_contact(contact, stop.clone()));
         let leader = Leader {
             objects: manager.objects.clone(),
@@ -110,6 +116,8 @@ impl Manager {
             recorder,
             members,
             tls: tls.clone(),
+            records: manager.records.clone(),
+            gossip_keys,
         };
         tasks.spawn(leader.run(manager.store.leadership(), stop.clone()));
         tasks.spawn(manager.clone().serve_managers(manager_port, membership, tls, stop));
@@ -171,6 +179,9 @@ impl Manager {
                     member.inner.client.call::<_, ()>(Method::POST, "/v1/member", &()).await
                 {
                     tracing::debug!(error = refusal.message, "ask to become a voter");
+                    if refusal.is_removed() {
+                        member.removed();
+                    }
                     if refusal.status == StatusCode::FORBIDDEN.as_u16() {
                         // It stopped between leaving the store's members and being a worker. Its own view
                         // will never say so: it is told nothing any more.
@@ -214,13 +225,14 @@ impl Manager {
             .map_err(|e| Refusal::unavailable(format!("write {}: {e}", path.display())))
     }
 
-    /// Signs this node's own request.
+    /// Signs this node's own request, with the authority that it holds as every manager does. No other manager is
+    /// asked: none would listen to one whose certificate has expired.
     pub(super) async fn renew(
         &self,
         membership: &Membership,
         request_pem: &str,
     ) -> Result<RenewAnswer, Refusal> {
-        let cluster = self.records.cluster().await?;
+        let cluster = self.records.cluster_here().await?;
         let certificate_pem = sign(&cluster, &membership.record(), request_pem)?;
         Ok(RenewAnswer { certificate_pem, role: membership.role, store: membership.store })
     }

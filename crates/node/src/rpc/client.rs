@@ -14,9 +14,10 @@ use serde::de::DeserializeOwned;
 use tokio::sync::Mutex as AsyncMutex;
 
 use super::{Body, Refusal, full, read_json};
+use crate::config::MANAGER_PORT;
 use crate::identity::ANY_MANAGER;
 use crate::membership::ManagerAddress;
-use crate::tls::{ALPN_H2, Tls};
+use crate::tls::{ALPN_H2, Tls, connect_anonymous};
 
 /// How long an answer may take: longer than whatever a manager waits for itself before it answers.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(90);
@@ -205,9 +206,53 @@ where
     Ok(sender)
 }
 
+/// Asks one manager one thing as somebody without a certificate; with an authority to check it against, it must
+/// prove to be a manager.
+///
+/// # Errors
+/// What the manager answered, or that it cannot be reached.
+pub(crate) async fn ask_once<Q: Serialize, A: DeserializeOwned>(
+    manager: SocketAddr,
+    authority: Option<&str>,
+    (method, path): (Method, &str),
+    query: &Q,
+) -> Result<A, Refusal> {
+    let unreachable = |error: &dyn std::fmt::Display| {
+        Refusal::unavailable(format!(
+            "no manager answers at {manager}: {error}; is the address right, and is port {MANAGER_PORT}/tcp open there?"
+        ))
+    };
+    let ask = async {
+        let stream = connect_anonymous(manager, ANY_MANAGER, authority)
+            .await
+            .map_err(|e| unreachable(&e))?;
+        let mut sender = handshake(stream).await.map_err(|e| unreachable(&e))?;
+        let body = serde_json::to_vec(query).expect("plain data becomes JSON");
+        let request = Request::builder()
+            .method(method)
+            .uri(format!("https://{ANY_MANAGER}{path}"))
+            .body(full(body))
+            .map_err(|e| Refusal::internal(&e))?;
+        let response = sender.send_request(request).await.map_err(|e| unreachable(&e))?;
+        let (parts, body) = response.into_parts();
+        if parts.status.is_success() {
+            return read_json(body).await;
+        }
+        Err(read_json::<Refusal, _>(body).await.unwrap_or_else(|_| {
+            Refusal::new(parts.status, format!("{manager} answered {}", parts.status))
+        }))
+    };
+    let late = |_| unreachable(&"no answer in time");
+    tokio::time::timeout(ANSWER_TIMEOUT, ask).await.map_err(late)?
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::identity::Role;
+    use crate::identity::authority::{Authority, Subject};
+    use crate::identity::certificate::{Credentials, Request as CertificateRequest};
+    use tokio_util::sync::CancellationToken;
 
     #[test]
     fn whoever_failed_is_asked_last() {
@@ -225,5 +270,56 @@ mod tests {
         assert_eq!(order(Some(1)), [2, 3, 1]);
         assert_eq!(order(Some(2)), [3, 1, 2]);
         assert_eq!(order(Some(9)), [1, 2, 3], "a manager no more");
+    }
+
+    /// A server that says to everybody that he was removed, with a certificate of this role by this authority.
+    async fn says_removed(
+        authority: &Authority,
+        role: Role,
+        stop: CancellationToken,
+    ) -> SocketAddr {
+        let tls = Tls::new(credentials(authority, authority, role)).unwrap();
+        let listener = crate::listen::bind(SocketAddr::from(([127, 0, 0, 1], 0))).await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let serve = |stream, _| {
+            crate::listen::http(stream, |_| async { Refusal::removed("gone").into_response() })
+        };
+        tokio::spawn(crate::listen::tls(listener, tls, &[ALPN_H2], stop, serve));
+        address
+    }
+
+    /// A node's credentials, signed by one authority, believing another.
+    fn credentials(signer: &Authority, believed: &Authority, role: Role) -> Credentials {
+        let request = CertificateRequest::create().unwrap();
+        let address = "127.0.0.1".parse().unwrap();
+        let subject = Subject::Node { name: "n", member: 1, role, address, cluster: "c" };
+        Credentials {
+            certificate_pem: signer.sign(&request.request_pem, &subject).unwrap(),
+            key_pem: request.key_pem,
+            authority_pem: believed.certificate_pem.clone(),
+        }
+    }
+
+    #[tokio::test]
+    async fn only_a_manager_of_the_cluster_can_say_that_a_node_was_removed() {
+        let (own, other) = (Authority::create("c").unwrap(), Authority::create("c").unwrap());
+        let node = Tls::new(credentials(&own, &own, Role::Worker)).unwrap();
+        for (authority, role, counts) in [
+            (&own, Role::Manager, true),
+            (&own, Role::Worker, false),
+            (&other, Role::Manager, false),
+        ] {
+            let stop = CancellationToken::new();
+            let address = says_removed(authority, role, stop.clone()).await;
+            let manager = ManagerAddress { name: "n".to_owned(), member: 1, address };
+            let client = ManagerClient::new(node.clone(), vec![manager]);
+            let said = client.call::<_, ()>(Method::GET, "/v1/managers", &()).await.unwrap_err();
+            assert_eq!(said.is_removed(), counts, "{role}: {said}");
+            // The same without a certificate of one's own.
+            let pem = own.certificate_pem.as_str();
+            let asked = ask_once::<_, ()>(address, Some(pem), (Method::GET, "/v1/revive"), &());
+            assert_eq!(asked.await.unwrap_err().is_removed(), counts, "{role}");
+            stop.cancel();
+        }
     }
 }

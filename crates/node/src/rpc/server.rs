@@ -9,10 +9,11 @@ use futures::StreamExt;
 use http::{Method, Request, Response};
 use http_body_util::{BodyExt, Limited, StreamBody};
 use hyper::body::{Frame, Incoming};
+use jiff::Timestamp;
 use pontoon_store::{Member, Read, Store};
 use serde::{Deserialize, Serialize};
 use tokio::net::TcpStream;
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio_rustls::server::TlsStream;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
@@ -27,6 +28,7 @@ use crate::join::{JoinRequest, admit, sign};
 use crate::listen;
 use crate::member::manager::StoreThreads;
 use crate::report::{self, Reporter, WireReport};
+use crate::revival;
 use crate::tls::{ALPN_H2, ALPN_STORE};
 
 /// Joining nodes served at a time: each costs signatures and writes, and anybody may ask.
@@ -123,7 +125,10 @@ impl ManagerService {
     async fn is_manager(&self, peer: &Peer) -> bool {
         match self.records.node(&peer.name, Read::Local).await {
             Ok(Some(record)) => record.is_of(peer) && record.role == Role::Manager,
-            Ok(None) => !self.records.is_gone(&peer.name).await.unwrap_or(false),
+            Ok(None) => {
+                let gone = self.records.is_gone(peer.member.unwrap_or_default()).await;
+                !gone.unwrap_or(false)
+            }
             Err(_) => true,
         }
     }
@@ -167,6 +172,7 @@ impl ManagerService {
         match (&parts.method, parts.uri.path()) {
             (&Method::GET, "/v1/ca") => return Ok(json(&self.authority_pem)),
             (&Method::POST, "/v1/join") => return self.join(body).await,
+            (&Method::POST, "/v1/revive") => return self.revive(body).await,
             _ => {}
         }
         let node = self.admitted(peer).await?;
@@ -197,33 +203,36 @@ impl ManagerService {
         let peer = peer.filter(|peer| peer.role.is_some()).ok_or_else(|| {
             Refusal::forbidden("this needs a node's certificate; `pontoon join` gets one")
         })?;
-        let own = |record: &NodeRecord| record.is_of(peer);
-        let record = match self.records.node(&peer.name, Read::Local).await?.filter(own) {
-            Some(record) => Some(record),
-            // This manager may not have heard yet of a node that joined a moment ago.
-            None => self.records.node(&peer.name, Read::Linearizable).await?.filter(own),
-        };
-        record.ok_or_else(|| {
-            Refusal::forbidden(format!(
-                "node {} was removed from the cluster; run `pontoon leave --force` on it, then join again",
-                peer.name
-            ))
-        })
+        self.records.admitted(peer).await
     }
 
     /// Anybody may ask this: little is read, from few at a time, and not for long.
     async fn join(&self, body: Incoming) -> Result<Response<Body>, Refusal> {
-        let _permit = self.joins.try_acquire().map_err(|_| {
-            Refusal::unavailable("too many nodes join at once; try again in a moment")
-        })?;
-        let body = read_json(Limited::new(body, JOIN_BYTES_MAX));
-        let request: JoinRequest = tokio::time::timeout(JOIN_BODY_TIMEOUT, body)
-            .await
-            .map_err(|_| Refusal::bad_request("the request to join did not come in time"))??;
+        let (_permit, request) = self.read_strangers::<JoinRequest>(body).await?;
         let name = request.name.clone();
         let answer = admit(&self.records, request).await?;
         tracing::info!(node = name, role = %answer.role, "a node has joined");
         Ok(json(&answer))
+    }
+
+    /// A node whose certificate has expired asks for another, with the old one as its proof.
+    async fn revive(&self, body: Incoming) -> Result<Response<Body>, Refusal> {
+        let (_permit, request) = self.read_strangers(body).await?;
+        let now = Timestamp::now().as_second();
+        Ok(json(&revival::answer(&self.records, &self.authority_pem, &request, now).await?))
+    }
+
+    async fn read_strangers<Q: serde::de::DeserializeOwned>(
+        &self,
+        body: Incoming,
+    ) -> Result<(SemaphorePermit<'_>, Q), Refusal> {
+        let permit = self.joins.try_acquire().map_err(|_| {
+            Refusal::unavailable("too many nodes join at once; try again in a moment")
+        })?;
+        let body = read_json(Limited::new(body, JOIN_BYTES_MAX));
+        let request = tokio::time::timeout(JOIN_BODY_TIMEOUT, body).await;
+        let late = |_| Refusal::bad_request("the request did not come in time");
+        Ok((permit, request.map_err(late)??))
     }
 
     /// What the node is to be. A manager that is cut off from the others does not know: its nodes are to ask

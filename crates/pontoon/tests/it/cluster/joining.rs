@@ -1,8 +1,12 @@
 //! Joining and leaving, and everything that can be wrong with a token.
 
 use std::collections::BTreeSet;
-use std::fs;
+use std::fs::{self, File};
 use std::path::Path;
+
+use pontoon_network::Tables;
+use rustix::fd::AsFd;
+use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
 use super::outage::member;
 use crate::world::{World, cluster, machines, text, wait};
@@ -60,10 +64,8 @@ fn nothing_is_left_of_a_node_that_leaves() {
     world.on("a", &["run", "hello", "--replicas", "4", "--port", "80:8080"]).expect_ok();
     world.wait_for_pods("a", "hello", 4);
     assert_ne!(look("b"), clean, "a node with pods has devices");
+    assert_eq!(tables(&world, "b").len(), 2);
     world.on("b", &["leave"]).expect_ok();
-    // Dying processes hold their cgroups for a moment.
-    let has_cgroups =
-        |found: &BTreeSet<String>| found.iter().any(|line| line.starts_with("/sys/fs/cgroup"));
     wait("the cgroups are gone", || (!has_cgroups(&look("b"))).then_some(()));
     assert_eq!(look("b"), clean);
     let status = world.json("b", &["status"]);
@@ -216,8 +218,29 @@ fn a_founder_that_was_a_worker_for_a_while_leads_nobody_but_the_cluster() {
     assert_eq!(world.ready_pods("b", "hello"), pods, "pods do not notice");
 }
 
+/// Dying processes hold their cgroups for a moment.
+pub(super) fn has_cgroups(found: &BTreeSet<String>) -> bool {
+    found.iter().any(|line| line.starts_with("/sys/fs/cgroup"))
+}
+
+/// The nftables tables of a node that a machine has; the program that lists them all may not be installed.
+pub(super) fn tables(world: &World, machine: &str) -> Vec<&'static str> {
+    let list = world.host(&["machine", "ls", "--output", "json"]).expect_ok().out;
+    let list: serde_json::Value = serde_json::from_str(&list).unwrap();
+    let mut all = list["machines"].as_array().unwrap().iter();
+    let pid = all.find(|found| found["name"] == machine).unwrap()["pid"].as_u64().unwrap();
+    let looking = std::thread::spawn(move || {
+        let space = File::open(format!("/proc/{pid}/ns/net")).unwrap();
+        move_into_link_name_space(space.as_fd(), Some(LinkNameSpaceType::Network)).unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        let exists = |name| runtime.block_on(Tables::new(name).unwrap().exist()).unwrap();
+        ["pontoon", "pontoon-overlay"].into_iter().filter(|name| exists(name)).collect()
+    });
+    looking.join().unwrap()
+}
+
 /// What a machine has that a node could leave behind, in words, one thing a line.
-fn look(world: &World, machine: &str) -> BTreeSet<String> {
+pub(super) fn look(world: &World, machine: &str) -> BTreeSet<String> {
     let inside = |words: &[&str]| {
         let out = world.inside(machine, words).out;
         let lines = out.lines().map(|line| format!("{}: {line}", words[0]));
@@ -230,7 +253,7 @@ fn look(world: &World, machine: &str) -> BTreeSet<String> {
     let routes = inside(&["ip", "route", "show", "table", "all"]);
     found.extend(routes.into_iter().filter(|route| !route.contains("fe80:")));
     found.extend(inside(&["ip", "neigh", "show", "nud", "permanent"]));
-    found.extend(inside(&["nft", "list", "tables"]));
+    found.extend(tables(world, machine).into_iter().map(str::to_owned));
     // The host's own mounts, which a machine sees, come and go.
     let mounts = inside(&["cat", "/proc/mounts"]);
     found.extend(mounts.into_iter().filter(|mount| mount.contains("pontoon")));

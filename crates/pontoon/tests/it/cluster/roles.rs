@@ -85,7 +85,9 @@ fn a_node_comes_back_under_its_name_after_leaving_and_after_being_removed() {
     assert_eq!(nodes(&world).len(), 1);
     wait_for_lease_of_b(&world, false);
     world.start("b");
-    world.on("b", &["leave", "--force"]).expect_ok();
+    wait("it was told that it is none of them any more", || {
+        world.json_or_null("b", &["status"]).get("cluster")?.is_null().then_some(())
+    });
     world.join("b", "a", "worker").expect_ok();
     world.wait_for_nodes("a", 2);
     world.on("a", &["run", "hello", "--replicas", "2"]).expect_ok();
