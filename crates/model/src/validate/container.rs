@@ -1,10 +1,10 @@
 //! The containers of a pod.
 
 use std::collections::BTreeSet;
+use std::net::IpAddr;
 
 use k8s_openapi::api::core::v1::{
-    Container, ContainerPort, EnvVar, Lifecycle, LifecycleHandler, PodSpec, SecurityContext,
-    VolumeMount,
+    Container, ContainerPort, EnvVar, PodSpec, SecurityContext, VolumeMount,
 };
 
 use super::faults::Faults;
@@ -95,7 +95,8 @@ impl Containers<'_> {
         }
         probe::of_container(at, container, faults);
         if let Some(lifecycle) = &container.lifecycle {
-            hooks(&at.child("lifecycle"), lifecycle, faults);
+            let grace = self.spec.termination_grace_period_seconds.unwrap_or(0);
+            probe::hooks(&at.child("lifecycle"), lifecycle, grace, faults);
         }
         if let Some(context) = &container.security_context {
             security(&at.child("securityContext"), context, faults);
@@ -181,6 +182,9 @@ fn ports(at: &Path<'_>, ports: &[ContainerPort], host_network: bool, faults: &mu
         }
         if let Some(host) = port.host_port.filter(|p| *p != 0) {
             port_number(&at.child("hostPort"), host, faults);
+            if !host_network {
+                host_port(&at, port, faults);
+            }
             if host_network && host != port.container_port {
                 let why = "must match `hostPort` when `hostNetwork` is true";
                 faults.invalid(&at.child("containerPort"), port.container_port, why);
@@ -200,6 +204,24 @@ fn ports(at: &Path<'_>, ports: &[ContainerPort], host_network: bool, faults: &mu
             }
         }
     }
+}
+
+/// What a node cannot lead to a pod.
+fn host_port(at: &Path<'_>, port: &ContainerPort, faults: &mut Faults) {
+    if port.protocol.as_deref() == Some("SCTP") {
+        let why = "this cluster leads only TCP and UDP ports of a node to a pod";
+        faults.invalid(&at.child("protocol"), "SCTP", why);
+    }
+    let Some(ip) = port.host_ip.as_deref().filter(|ip| !ip.is_empty()) else { return };
+    let why = match ip.parse::<IpAddr>() {
+        Err(_) => "must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)",
+        Ok(IpAddr::V6(_)) => "must be an IPv4 address: this cluster has no others",
+        Ok(IpAddr::V4(ip)) if ip.is_loopback() => {
+            "must not be a loopback address: this cluster leads none of their ports to a pod"
+        }
+        Ok(IpAddr::V4(_)) => return,
+    };
+    faults.invalid(&at.child("hostIP"), ip, why);
 }
 
 /// No two containers of a pod take the same port of the node.
@@ -319,23 +341,6 @@ fn environment_from(at: &Path<'_>, container: &Container, faults: &mut Faults) {
                 faults.invalid(&at, "", "must specify one of: `configMapRef` or `secretRef`");
             }
             _ => {}
-        }
-    }
-}
-
-fn hooks(at: &Path<'_>, lifecycle: &Lifecycle, faults: &mut Faults) {
-    for (field, hook) in [("postStart", &lifecycle.post_start), ("preStop", &lifecycle.pre_stop)] {
-        let Some(hook) = hook else { continue };
-        let LifecycleHandler { exec, http_get, sleep, tcp_socket } = hook;
-        let count = usize::from(exec.is_some())
-            + usize::from(http_get.is_some())
-            + usize::from(sleep.is_some())
-            + usize::from(tcp_socket.is_some());
-        let at = at.child(field);
-        match count {
-            0 => faults.required(&at, "must specify a handler type"),
-            1 => {}
-            _ => faults.forbidden(&at, "may not specify more than 1 handler type"),
         }
     }
 }

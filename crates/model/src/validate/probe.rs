@@ -1,6 +1,10 @@
 //! Probes of containers.
 
-use k8s_openapi::api::core::v1::{Container, HTTPGetAction, Probe};
+use std::net::IpAddr;
+
+use k8s_openapi::api::core::v1::{
+    Container, ExecAction, HTTPGetAction, Lifecycle, LifecycleHandler, Probe,
+};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
 use super::faults::Faults;
@@ -57,16 +61,14 @@ fn check(at: &Path<'_>, probe: &Probe, faults: &mut Faults) {
     for (field, number) in numbers {
         faults.not_negative(&at.child(field), number.map(i64::from));
     }
-    if let Some(exec) = &probe.exec
-        && exec.command.as_ref().is_none_or(Vec::is_empty)
-    {
-        faults.required(&at.child("exec").child("command"), "");
-    }
+    exec(at, probe.exec.as_ref(), faults);
     if let Some(get) = &probe.http_get {
         http_get(&at.child("httpGet"), get, faults);
     }
     if let Some(socket) = &probe.tcp_socket {
-        port(&at.child("tcpSocket").child("port"), &socket.port, faults);
+        let at = at.child("tcpSocket");
+        port(&at.child("port"), &socket.port, faults);
+        host(&at.child("host"), socket.host.as_deref(), faults);
     }
     if let Some(grpc) = &probe.grpc {
         let number = IntOrString::Int(grpc.port);
@@ -76,6 +78,7 @@ fn check(at: &Path<'_>, probe: &Probe, faults: &mut Faults) {
 
 fn http_get(at: &Path<'_>, get: &HTTPGetAction, faults: &mut Faults) {
     port(&at.child("port"), &get.port, faults);
+    host(&at.child("host"), get.host.as_deref(), faults);
     let scheme = get.scheme.as_deref().unwrap_or_default();
     faults.one_of(&at.child("scheme"), scheme, &["HTTP", "HTTPS"]);
     for (i, header) in get.http_headers.iter().flatten().enumerate() {
@@ -84,6 +87,53 @@ fn http_get(at: &Path<'_>, get: &HTTPGetAction, faults: &mut Faults) {
             let list = at.child("httpHeaders");
             let why = "a valid HTTP header must consist of alphanumeric characters or '-' (e.g. 'X-Header-Name', regex used for validation is '[-A-Za-z0-9]+')";
             faults.invalid(&list.index(i), &header.name, why);
+        }
+    }
+}
+
+fn exec(at: &Path<'_>, exec: Option<&ExecAction>, faults: &mut Faults) {
+    if exec.is_some_and(|exec| exec.command.as_ref().is_none_or(Vec::is_empty)) {
+        faults.required(&at.child("exec").child("command"), "");
+    }
+}
+
+/// Whom to ask other than the pod: by its address, since a node looks up no names for a pod.
+fn host(at: &Path<'_>, host: Option<&str>, faults: &mut Faults) {
+    if let Some(host) = host.filter(|host| !host.is_empty() && host.parse::<IpAddr>().is_err()) {
+        let why = "must be an IP address: this cluster looks up no names for probes and hooks";
+        faults.invalid(at, host, why);
+    }
+}
+
+/// What is done after a container's start and before its end; `grace` is the pod's, in seconds.
+pub(super) fn hooks(at: &Path<'_>, lifecycle: &Lifecycle, grace: i64, faults: &mut Faults) {
+    for (field, hook) in [("postStart", &lifecycle.post_start), ("preStop", &lifecycle.pre_stop)] {
+        let Some(hook) = hook else { continue };
+        let at = at.child(field);
+        let LifecycleHandler { exec: run, http_get: get, sleep, tcp_socket } = hook;
+        let count = usize::from(run.is_some())
+            + usize::from(get.is_some())
+            + usize::from(sleep.is_some())
+            + usize::from(tcp_socket.is_some());
+        match count {
+            0 => faults.required(&at, "must specify a handler type"),
+            1 => {}
+            _ => faults.forbidden(&at, "may not specify more than 1 handler type"),
+        }
+        exec(&at, run.as_ref(), faults);
+        if let Some(get) = get {
+            http_get(&at.child("httpGet"), get, faults);
+        }
+        if tcp_socket.is_some() {
+            faults.forbidden(&at.child("tcpSocket"), "a lifecycle hook cannot be one");
+        }
+        if let Some(sleep) = sleep
+            && !(1..=grace).contains(&sleep.seconds)
+        {
+            let why = format!(
+                "must be greater than 0 and less than terminationGracePeriodSeconds ({grace})"
+            );
+            faults.invalid(&at.child("sleep"), sleep.seconds, &why);
         }
     }
 }

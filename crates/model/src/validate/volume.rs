@@ -2,7 +2,9 @@
 
 use std::collections::BTreeSet;
 
-use k8s_openapi::api::core::v1::{KeyToPath, PodSpec, Volume};
+use k8s_openapi::api::core::v1::{
+    DownwardAPIVolumeFile, KeyToPath, PodSpec, Volume, VolumeProjection,
+};
 use serde_json::Value;
 
 use super::container::{field_path, inside};
@@ -91,12 +93,69 @@ fn check(at: &Path<'_>, volume: &Volume, faults: &mut Faults) {
     }
     if let Some(api) = &volume.downward_api {
         let at = at.child("downwardAPI");
-        for (i, file) in api.items.iter().flatten().enumerate() {
-            let list = at.child("items");
-            let at = list.index(i);
-            inside(&at.child("path"), &file.path, faults);
-            if let Some(field) = &file.field_ref {
+        mode(&at.child("defaultMode"), api.default_mode, faults);
+        downward(&at, api.items.as_deref().unwrap_or_default(), faults);
+    }
+    if let Some(projected) = &volume.projected {
+        let at = at.child("projected");
+        mode(&at.child("defaultMode"), projected.default_mode, faults);
+        for (i, source) in projected.sources.iter().flatten().enumerate() {
+            projection(&at.child("sources").index(i), source, faults);
+        }
+    }
+}
+
+fn projection(at: &Path<'_>, source: &VolumeProjection, faults: &mut Faults) {
+    let objects = [
+        ("configMap", source.config_map.as_ref().map(|s| (&s.name, &s.items))),
+        ("secret", source.secret.as_ref().map(|s| (&s.name, &s.items))),
+    ];
+    let set = [
+        source.config_map.is_some(),
+        source.secret.is_some(),
+        source.downward_api.is_some(),
+        source.service_account_token.is_some(),
+        source.cluster_trust_bundle.is_some(),
+    ];
+    match set.iter().filter(|set| **set).count() {
+        0 => faults.required(at, "must specify a source type"),
+        1 => {}
+        _ => faults.forbidden(at, "may not specify more than 1 volume type per source"),
+    }
+    for (field, object) in objects {
+        let Some((name, keys)) = object else { continue };
+        let at = at.child(field);
+        if name.is_empty() {
+            faults.required(&at.child("name"), "");
+        }
+        items(&at, keys.as_deref().unwrap_or_default(), faults);
+    }
+    if let Some(api) = &source.downward_api {
+        let files = api.items.as_deref().unwrap_or_default();
+        downward(&at.child("downwardAPI"), files, faults);
+    }
+}
+
+fn downward(at: &Path<'_>, files: &[DownwardAPIVolumeFile], faults: &mut Faults) {
+    let list = at.child("items");
+    for (i, file) in files.iter().enumerate() {
+        let at = list.index(i);
+        if file.path.is_empty() {
+            faults.required(&at.child("path"), "");
+        }
+        inside(&at.child("path"), &file.path, faults);
+        mode(&at.child("mode"), file.mode, faults);
+        match (&file.field_ref, &file.resource_field_ref) {
+            (Some(field), None) => {
                 field_path(&at.child("fieldRef"), &field.field_path, VOLUME_FIELDS, faults);
+            }
+            (None, Some(_)) => {}
+            (None, None) => {
+                faults.required(&at, "one of fieldRef and resourceFieldRef is required");
+            }
+            (Some(_), Some(_)) => {
+                let why = "fieldRef and resourceFieldRef can not be specified simultaneously";
+                faults.invalid(&at, "resource", why);
             }
         }
     }
