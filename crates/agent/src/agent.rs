@@ -1,12 +1,13 @@
 //! The agent: one task a pod, the node's wires and names, its status; all after the newest assignments.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::{NodeStatus, Pod};
+use k8s_openapi::api::core::v1::{NodeStatus, Pod, PodStatus};
 use pontoon_container::{Event, Runtime, Sandbox};
 use pontoon_image::ImageStore;
 use pontoon_network::{Network, NetworkError, OverlayGuard, Tables};
@@ -27,6 +28,7 @@ use crate::node::status::{Health, is_same, labels, news, node_status};
 use crate::pod::order::Order;
 use crate::pod::record::Record;
 use crate::pod::spec::{PodId, uses_host_network};
+use crate::pod::state::Failure;
 use crate::pod::worker::{Found, Handle, LABEL_ADDRESS, LABEL_UID, Note, View, Worker};
 use crate::problems::{Part, Problems};
 use crate::report::{Outbox, Report, Reports};
@@ -208,6 +210,7 @@ impl Agent {
         tasks.spawn(services.run(shutdown.clone()));
         tasks.spawn(self.clone().tell_node(shutdown.clone()));
         tasks.spawn(self.clone().remove_leftovers(shutdown.clone()));
+        tasks.spawn(crate::disk::keep(self.clone(), shutdown.clone()));
         tasks.spawn(self.clone().pass_on(events, shutdown.clone()));
         let (outbox, reports) = (self.inner.outbox.clone(), self.inner.reports.clone());
         let stop = shutdown.clone();
@@ -432,6 +435,28 @@ impl Agent {
         self.lock().values().filter_map(Handle::view).collect()
     }
 
+    /// The pods that have not ended yet and nobody has told to.
+    pub(crate) fn living_pods(&self) -> Vec<Arc<Pod>> {
+        let pods = self.lock();
+        let alive = pods.values().filter(|handle| handle.orders.borrow().stop.is_none());
+        let views = alive.filter_map(Handle::view).filter(|view| view.cell.is_some());
+        views.filter(|view| !is_failed(&view.status)).map(|view| view.pod).collect()
+    }
+
+    /// Ends a pod because of what it does to the node; its object stays and says so.
+    pub(crate) fn evict(&self, uid: &str, failure: Failure, at_once: bool) {
+        self.note(uid, Note::Evicted { failure, at_once });
+    }
+
+    /// Where what a pod's containers write over their images is.
+    pub(crate) fn writable_layers(&self, uid: &str) -> PathBuf {
+        self.inner.runtime.state_dir(uid)
+    }
+
+    pub(crate) fn images(&self) -> &ImageStore {
+        &self.inner.images.store
+    }
+
     /// What is wrong on this node, a sentence each.
     pub fn problems(&self) -> Vec<String> {
         self.inner.problems.all().into_values().collect()
@@ -485,6 +510,10 @@ impl Agent {
         info!("nothing of the node is left");
         Ok(())
     }
+}
+
+fn is_failed(status: &PodStatus) -> bool {
+    status.phase.as_deref() == Some("Failed")
 }
 
 /// Whether the managers know the pod as ended.

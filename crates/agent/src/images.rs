@@ -92,7 +92,7 @@ pub(crate) struct NodeImages {
 }
 
 /// The registry part of the images that are built in: nobody else has a newer one.
-const BUILT_IN: &str = "pontoon.local";
+pub(crate) const BUILT_IN: &str = "pontoon.local";
 
 impl NodeImages {
     /// Whether a newer image of that name could be anywhere.

@@ -7,6 +7,7 @@ pub mod api;
 mod assignments;
 mod config;
 mod container;
+mod disk;
 mod engine;
 mod images;
 mod ipam;

@@ -133,12 +133,21 @@ fn group(around: &Surroundings<'_>) -> Option<u32> {
     context.fs_group.and_then(|group| u32::try_from(group).ok())
 }
 
+/// Makes an empty directory. One that is there already is left as its containers have it.
 fn make_empty(name: &str, path: &Path, group: Option<u32>) -> Result<(), VolumeError> {
-    let made = std::fs::DirBuilder::new().recursive(true).mode(0o755).create(path).and_then(|()| {
-        std::os::unix::fs::chown(path, None, group)?;
+    if path.is_dir() {
+        return Ok(());
+    }
+    // It has its name once it is complete.
+    let mut new = path.as_os_str().to_owned();
+    new.push(".new");
+    let new = PathBuf::from(new);
+    let made = std::fs::DirBuilder::new().recursive(true).mode(0o755).create(&new).and_then(|()| {
+        std::os::unix::fs::chown(&new, None, group)?;
         // Everybody may write, as in Kubernetes; with an owning group what is made below has it too.
         let mode = if group.is_some() { 0o2777 } else { 0o777 };
-        std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode))
+        std::fs::set_permissions(&new, std::fs::Permissions::from_mode(mode))?;
+        std::fs::rename(&new, path)
     });
     made.map_err(|source| VolumeError::File {
         volume: name.to_owned(),

@@ -149,7 +149,8 @@ impl Runtime {
         self.inner.config.run_dir.join("sandboxes").join(id)
     }
 
-    fn state_dir(&self, id: &str) -> PathBuf {
+    /// Where a sandbox keeps what must survive a reboot: its containers' writable layers.
+    pub fn state_dir(&self, id: &str) -> PathBuf {
         self.inner.config.state_dir.join("sandboxes").join(id)
     }
 

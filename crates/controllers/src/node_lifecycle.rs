@@ -156,6 +156,8 @@ fn patch_conditions(key: &Key, node: &Node, wanted: &[NodeCondition]) -> Option<
 
 /// The node's taints, with those that its Ready condition calls for and without those it does not.
 fn taints(now: Timestamp, node: &Node, ready: &str) -> Vec<Taint> {
+    let conditions = current(node);
+    let under = |kind: &str| status_of(&conditions, kind) == "True";
     let unschedulable = node.spec.as_ref().and_then(|s| s.unschedulable) == Some(true);
     let wanted = [
         (names::TAINT_NOT_READY, "NoSchedule", ready == "False"),
@@ -163,6 +165,9 @@ fn taints(now: Timestamp, node: &Node, ready: &str) -> Vec<Taint> {
         (names::TAINT_UNREACHABLE, "NoSchedule", ready == "Unknown"),
         (names::TAINT_UNREACHABLE, "NoExecute", ready == "Unknown"),
         (names::TAINT_UNSCHEDULABLE, "NoSchedule", unschedulable),
+        (names::TAINT_DISK_PRESSURE, "NoSchedule", under("DiskPressure")),
+        (names::TAINT_MEMORY_PRESSURE, "NoSchedule", under("MemoryPressure")),
+        (names::TAINT_PID_PRESSURE, "NoSchedule", under("PIDPressure")),
     ];
     let mut taints = node.spec.as_ref().and_then(|s| s.taints.clone()).unwrap_or_default();
     for (name, effect, on) in wanted {
@@ -217,4 +222,25 @@ fn pod_readiness(now: Timestamp, pod: &Pod, serves: bool) -> Option<Action> {
     let name = pod.metadata.name.as_deref().unwrap_or_default();
     let key = Key::new(resource::PODS, pod.metadata.namespace.as_deref(), name);
     edit::status(&key, &pod.metadata, pod.status.as_ref(), &wanted)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_node_under_pressure_is_given_no_new_pods() {
+        let tell = |status: &str| -> Node {
+            let condition = json!({"type": "DiskPressure", "status": status});
+            let node = json!({"metadata": {}, "status": {"conditions": [condition]}});
+            serde_json::from_value(node).unwrap()
+        };
+        let at = Timestamp::UNIX_EPOCH;
+        let pressed = taints(at, &tell("True"), "True");
+        let told: Vec<_> = pressed.iter().map(|t| (t.key.as_str(), t.effect.as_str())).collect();
+        assert_eq!(told, [(names::TAINT_DISK_PRESSURE, "NoSchedule")]);
+        let mut relieved = tell("False");
+        relieved.spec.get_or_insert_default().taints = Some(pressed);
+        assert_eq!(taints(at, &relieved, "True"), []);
+    }
 }

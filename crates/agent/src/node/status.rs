@@ -109,6 +109,12 @@ fn resources(facts: &Facts, memory: u64) -> BTreeMap<String, Quantity> {
     ])
 }
 
+/// Whether little of the disk is free.
+pub(crate) fn has_low_disk(facts: &Facts) -> bool {
+    let free = facts.disk_available_bytes;
+    free < LOW_DISK && free < facts.disk_bytes / 10
+}
+
 fn conditions(
     now: Timestamp,
     facts: &Facts,
@@ -116,8 +122,7 @@ fn conditions(
     before: Option<&NodeStatus>,
 ) -> Vec<NodeCondition> {
     let low_memory = facts.memory_available_bytes < LOW_MEMORY;
-    let free = facts.disk_available_bytes;
-    let low_disk = free < LOW_DISK && free < facts.disk_bytes / 10;
+    let low_disk = has_low_disk(facts);
     let low_pids = facts.most_processes > 0
         && facts.processes > facts.most_processes - facts.most_processes / 10;
     let pressure = |what: &str, is: bool, yes: &str, no: &str| {

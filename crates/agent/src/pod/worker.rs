@@ -28,7 +28,7 @@ use super::order::Order;
 use super::plan::{Action, plan};
 use super::record::Record;
 use super::spec::{PodId, all_containers};
-use super::state::{ImageState, PodState, Run, SandboxState};
+use super::state::{ImageState, PodState, Run, SandboxState, StopOrder};
 use super::status::status;
 use crate::engine::Cell;
 use crate::report::Report;
@@ -153,7 +153,9 @@ impl Worker {
             finished: false,
             shared,
         };
-        worker.take_stop(&order);
+        if let Some(stop) = &order.stop {
+            worker.take_stop(stop);
+        }
         let (orders, order_receiver) = watch::channel(order);
         let span = info_span!("pod", namespace = %id.namespace, name = %id.name);
         let run = async move {
@@ -244,7 +246,9 @@ impl Worker {
     }
 
     async fn take_order(&mut self, order: Order) {
-        self.take_stop(&order);
+        if let Some(stop) = &order.stop {
+            self.take_stop(stop);
+        }
         let fields_changed = self.pod.metadata.labels != order.pod.metadata.labels
             || self.pod.metadata.annotations != order.pod.metadata.annotations;
         // The managers' echo of our own status is no news.
@@ -287,13 +291,12 @@ impl Worker {
         }
     }
 
-    fn take_stop(&mut self, order: &Order) {
-        let Some(stop) = &order.stop else { return };
+    fn take_stop(&mut self, stop: &StopOrder) {
         let shorter = match &self.state.stop {
             Some(before) => stop.grace.min(before.grace),
             None => stop.grace,
         };
-        self.state.stop = Some(super::state::StopOrder { grace: shorter, delete: stop.delete });
+        self.state.stop = Some(StopOrder { grace: shorter, delete: stop.delete });
         for task in self.tasks.values().filter_map(|tasks| tasks.stop.as_ref()) {
             task.shorten(shorter);
         }

@@ -141,3 +141,18 @@ fn containers_mount_volumes_and_parts_of_them() {
         assert!(mounts_of(refused).is_err());
     }
 }
+
+#[test]
+fn an_empty_directory_in_use_is_left_as_it_is() {
+    use std::os::unix::fs::PermissionsExt;
+    let case = Case::new();
+    let volume = || case.prepare(json!({"name": "v", "emptyDir": {}})).unwrap();
+    let path = volume().path;
+    let mode = || fs::metadata(&path).unwrap().permissions().mode() & 0o7777;
+    assert_eq!(mode(), 0o777);
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o700)).unwrap();
+    fs::write(path.join("file"), "kept").unwrap();
+    assert_eq!(volume().path, path);
+    assert_eq!(mode(), 0o700, "a database refuses a directory that others can read");
+    assert!(path.join("file").exists());
+}

@@ -17,7 +17,7 @@ use crate::pod::pull_secrets::pull_secrets;
 use crate::pod::record::{container_id, parse_container_id};
 use crate::pod::spec::{all_containers, init_containers, init_rule, main_rule};
 use crate::pod::state::{
-    Exit, FIRST_PAUSE, ImageState, LONGEST_PAUSE, SandboxState, after, back_off,
+    Exit, FIRST_PAUSE, Failure, ImageState, LONGEST_PAUSE, SandboxState, StopOrder, after, back_off,
 };
 use crate::probe::verdict::Kind;
 use crate::probe::watch::Finding;
@@ -38,6 +38,8 @@ pub(crate) enum Note {
     Pulled { container: String, took: Duration, result: Result<Box<Ensured>, NoImage> },
     /// A probe's answer.
     Found { container_id: String, finding: Finding },
+    /// The pod must end for the node's sake, perhaps without any grace.
+    Evicted { failure: Failure, at_once: bool },
     /// A preStop hook failed; the container ends all the same.
     PreStopFailed { container_id: String, problem: String },
     /// A postStart hook is over.
@@ -52,6 +54,7 @@ impl Worker {
             Note::Look => self.look().await,
             Note::Pulled { container, took, result } => self.pulled(&container, took, result),
             Note::Found { container_id, finding } => self.found(&container_id, finding),
+            Note::Evicted { failure, at_once } => self.evicted(failure, at_once),
             Note::PreStopFailed { container_id, problem } => {
                 self.pre_stop_failed(&container_id, &problem);
             }
@@ -252,6 +255,17 @@ impl Worker {
                     Some(format!("Container {name} failed {word} probe, will be restarted"));
             }
             _ => {}
+        }
+    }
+
+    fn evicted(&mut self, failure: Failure, at_once: bool) {
+        if self.state.failure.is_none() {
+            self.event(true, "Evicted", failure.message.clone(), None);
+            self.state.failure = Some(failure);
+        }
+        if at_once && self.state.stop.is_none() {
+            let stop = StopOrder { grace: Duration::ZERO, delete: false };
+            self.take_stop(&stop);
         }
     }
 

@@ -4,13 +4,15 @@ use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 use std::time::Duration;
 
+use k8s_openapi::api::core::v1::ContainerPort;
 use pontoon_container::SandboxSpec;
 use thiserror::Error;
-use tracing::info;
+use tracing::{info, warn};
 
 use super::Worker;
 use crate::container::name_files::{hosts, resolv_conf};
 use crate::container::{ConfigError, limits};
+use crate::pod::plan::is_over;
 use crate::pod::spec::{containers, hostname, init_containers, spec, uses_host_network};
 use crate::pod::state::{SandboxState, after, back_off};
 use crate::shared::PodPort;
@@ -173,20 +175,7 @@ impl Worker {
     fn host_ports(&self, pod_ip: Ipv4Addr) -> Vec<PodPort> {
         let all = init_containers(&self.pod).iter().chain(containers(&self.pod));
         all.flat_map(|container| container.ports.iter().flatten())
-            .filter_map(|port| {
-                let number = |n: i32| u16::try_from(n).ok().filter(|&n| n != 0);
-                Some(PodPort {
-                    host_ip: port
-                        .host_ip
-                        .as_deref()
-                        .and_then(|ip| ip.parse().ok())
-                        .filter(|ip: &Ipv4Addr| !ip.is_unspecified()),
-                    host_port: number(port.host_port?)?,
-                    udp: port.protocol.as_deref() == Some("UDP"),
-                    pod_ip,
-                    pod_port: number(port.container_port)?,
-                })
-            })
+            .filter_map(|port| host_port(port, pod_ip))
             .collect()
     }
 
@@ -207,6 +196,26 @@ impl Worker {
         self.volumes_ready = false;
         self.state.sandbox = SandboxState::Absent;
         self.publish_ports();
+        if is_over(&self.pod, &self.state) {
+            self.remove_volumes().await;
+        }
+    }
+
+    /// Frees what a pod that has ended, and whose object may stay for long, has on the disk; its logs stay.
+    async fn remove_volumes(&self) {
+        let directories = [self.dirs.data.join("volumes"), self.dirs.run.join("volumes")];
+        let work = move || {
+            for directory in directories {
+                match std::fs::remove_dir_all(&directory) {
+                    Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                        warn!(path = %directory.display(), %error, "removing a pod's volumes");
+                    }
+                    _ => {}
+                }
+            }
+        };
+        // It is removed with the pod at the latest.
+        drop(tokio::task::spawn_blocking(work).await);
     }
 
     /// Removes what an earlier sandbox of this pod left and could not be removed then.
@@ -224,5 +233,50 @@ impl Worker {
         *failures = failures.saturating_add(1);
         self.event(true, "FailedKillPod", format!("error killing pod: {error}"), None);
         tokio::time::sleep(pause).await;
+    }
+}
+
+/// The node's port that leads to a container's; none if it has none. What is not understood leads nowhere: validation
+/// refuses it, and an address that is none must not become all of them.
+fn host_port(port: &ContainerPort, pod_ip: Ipv4Addr) -> Option<PodPort> {
+    let number = |n: i32| u16::try_from(n).ok().filter(|&n| n != 0);
+    let host_ip = match port.host_ip.as_deref().filter(|ip| !ip.is_empty()) {
+        None => None,
+        Some(ip) => Some(ip.parse::<Ipv4Addr>().ok().filter(|ip| !ip.is_loopback())?),
+    };
+    let udp = match port.protocol.as_deref() {
+        None | Some("TCP") => false,
+        Some("UDP") => true,
+        Some(_) => return None,
+    };
+    Some(PodPort {
+        host_ip: host_ip.filter(|ip| !ip.is_unspecified()),
+        host_port: number(port.host_port?)?,
+        udp,
+        pod_ip,
+        pod_port: number(port.container_port)?,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn a_port_that_is_not_understood_leads_nowhere() {
+        let of = |more: serde_json::Value| {
+            let mut port = json!({"containerPort": 80, "hostPort": 8080});
+            port.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+            host_port(&serde_json::from_value(port).unwrap(), Ipv4Addr::new(10, 244, 1, 2))
+        };
+        for nothing in ["::1", "::", "host", "127.0.0.1"] {
+            assert_eq!(of(json!({"hostIP": nothing})), None, "{nothing}");
+        }
+        assert_eq!(of(json!({"protocol": "SCTP"})), None);
+        let all = of(json!({"hostIP": "0.0.0.0", "protocol": "UDP"})).unwrap();
+        assert_eq!((all.host_ip, all.udp), (None, true));
+        let one = of(json!({"hostIP": "192.0.2.1"})).unwrap();
+        assert_eq!((one.host_ip, one.udp), (Some(Ipv4Addr::new(192, 0, 2, 1)), false));
     }
 }

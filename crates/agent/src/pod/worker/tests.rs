@@ -395,3 +395,39 @@ async fn the_echo_of_a_status_does_not_hasten_the_next_attempt() {
     }
     assert_eq!(stage.engine.refusals_left(), before);
 }
+
+#[tokio::test(start_paused = true)]
+async fn an_evicted_pod_ends_and_says_why_and_leaves_no_volumes() {
+    let mut stage = Stage::new();
+    let handle = stage.begin(&pod(json!({"volumes": [{"name": "v", "emptyDir": {}}],
+        "containers": [{"name": "a", "image": "i"}]})));
+    stage.started("a.0").await;
+    let volume = stage.pod_directory("u-1").join("volumes/v");
+    assert!(volume.exists());
+    let failure = crate::pod::state::Failure { reason: "Evicted".into(), message: "full".into() };
+    let note = Note::Evicted { failure, at_once: true };
+    handle.notes.send(note).unwrap();
+    stage.called("detach u-1").await;
+    let status = stage.status(|status| status.phase.as_deref() == Some("Failed")).await;
+    assert_eq!(status.reason.as_deref(), Some("Evicted"));
+    assert!(!stage.calls().contains(&"kill a.0 15".to_owned()), "it was given no time");
+    assert!(stage.events().contains(&"Evicted".to_owned()));
+    assert!(!handle.is_finished(), "its object stays");
+    let gone = || (!volume.exists()).then_some(());
+    while gone().is_none() {
+        tokio::task::yield_now().await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_corrected_image_waits_for_nothing() {
+    let mut stage = Stage::new();
+    stage.images.lose();
+    let begun = stage.now();
+    let handle = stage.begin(&pod(json!({"containers": [{"name": "a", "image": "wrong"}]})));
+    stage.event("BackOff").await;
+    stage.images.find();
+    stage.order(&handle, &pod(json!({"containers": [{"name": "a", "image": "right"}]})));
+    stage.started("a.0").await;
+    assert_eq!(stage.now(), begun);
+}
