@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use ipnet::Ipv4Net;
 use nix::sys::signal::Signal;
-use pontoon_network::{Bridge, MachineLink, Network, NetworkError};
+use pontoon_network::{Bridge, MachineLink, Masquerade, Network, NetworkError};
 use serde::{Deserialize, Serialize};
 
 use crate::lock::Lock;
@@ -240,6 +240,11 @@ impl Machines {
             .map_err(|source| file_error("remove", &machine.dir, source))?;
         lock.remove().map_err(|source| file_error("remove the lock of", &machine.dir, source))?;
         if self.list()?.is_empty() {
+            let gateway = Ipv4Net::new(machine.gateway, machine.address.prefix_len());
+            let subnet = gateway.expect("another address's prefix is one");
+            let way_out = masquerade(&machine.bridge, subnet, name)?;
+            let removed = way_out.remove().await;
+            removed.map_err(|e| network_error("remove the way out", name, e))?;
             let action = "remove the bridge";
             self.network
                 .detach(&machine.bridge)
@@ -344,6 +349,12 @@ impl Machines {
         let bridge = Bridge { name: subnet.bridge.clone(), address: subnet.address, mtu: MTU };
         let made = self.network.ensure_bridge(bridge).await;
         made.map_err(|e| network_error("make the bridge", name, e))?;
+        let way_out = masquerade(&subnet.bridge, subnet.address, name)?;
+        let made = way_out.ensure().await;
+        made.map_err(|e| network_error("make the way out", name, e))?;
+        // Of the whole host, which is a router from now on: answers come in by any of its devices.
+        let forwards = self.network.ensure_forwarding().await;
+        forwards.map_err(|e| network_error("switch forwarding on", name, e))?;
         Ok(subnet)
     }
 
@@ -447,6 +458,11 @@ fn is_missing(error: &io::Error) -> bool {
 
 fn file_error(action: &'static str, path: &Path, source: io::Error) -> MachineError {
     MachineError::File { action, path: path.to_owned(), source }
+}
+
+/// The way of a bridge's machines to what this host reaches: a table of the bridge's name.
+fn masquerade(bridge: &str, subnet: Ipv4Net, name: &str) -> Result<Masquerade, MachineError> {
+    Masquerade::new(bridge, subnet.trunc()).map_err(|e| network_error("open the way out", name, e))
 }
 
 fn network_error(action: &'static str, name: &str, source: NetworkError) -> MachineError {

@@ -12,6 +12,7 @@ mod load;
 mod misuse;
 mod no_manager;
 mod outage;
+mod outside;
 mod partition;
 mod removal;
 mod renewal;

@@ -8,6 +8,8 @@ use std::process::{Child, Command, Output, Stdio};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use rustix::fd::AsFd;
+use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 use serde_json::Value;
 
 /// Clusters take the whole of a small computer: one test at a time has them.
@@ -99,6 +101,11 @@ impl World {
         let mut command = Command::new(program());
         command.arg("--run-dir").arg(self.run_dir(machine)).args(words);
         run(command)
+    }
+
+    /// The first process of a machine.
+    pub(crate) fn pid(&self, machine: &str) -> u64 {
+        machine_pid(&["--data-dir", self.dir.to_str().unwrap()], machine)
     }
 
     /// Runs a command inside a machine.
@@ -346,6 +353,32 @@ impl From<Output> for Done {
             code: status.code(),
         }
     }
+}
+
+/// The machines as `machine ls` with these words before it tells them.
+pub(crate) fn machine_pid(before: &[&str], machine: &str) -> u64 {
+    let mut command = Command::new(program());
+    let done = run_words(command.args(before), &["machine", "ls", "--output", "json"]).expect_ok();
+    let list: Value = serde_json::from_str(&done.out).unwrap();
+    let all = list["machines"].as_array().unwrap();
+    all.iter().find(|m| m["name"] == machine).unwrap()["pid"].as_u64().unwrap()
+}
+
+fn run_words(command: &mut Command, words: &[&str]) -> Done {
+    Done::from(command.args(words).output().unwrap())
+}
+
+/// Does something in the network of a process, as another program there would.
+pub(crate) fn in_network<T: Send + 'static>(
+    pid: u64,
+    work: impl FnOnce() -> T + Send + 'static,
+) -> T {
+    let working = std::thread::spawn(move || {
+        let space = fs::File::open(format!("/proc/{pid}/ns/net")).unwrap();
+        move_into_link_name_space(space.as_fd(), Some(LinkNameSpaceType::Network)).unwrap();
+        work()
+    });
+    working.join().unwrap()
 }
 
 fn run(mut command: Command) -> Done {

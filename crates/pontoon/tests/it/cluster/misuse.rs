@@ -1,14 +1,11 @@
 //! Ports that are taken, directories in use, ranges that cannot be: refused in words, nothing half done.
 
-use std::fs::{self, File};
+use std::fs;
 use std::net::{TcpListener, UdpSocket};
 use std::process::Command;
 
-use rustix::fd::AsFd;
-use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
-
 use super::damage::kill_daemon;
-use crate::world::{World, machines, program, wait};
+use crate::world::{World, in_network, machines, program, wait};
 
 const PORTS: [u16; 4] = [2377, 6443, 7946, 10250];
 
@@ -20,20 +17,13 @@ enum Held {
 
 /// Takes a port in a machine's network, as another program there would.
 fn take(world: &World, machine: &str, port: u16, udp: bool) -> Option<Held> {
-    let list = world.host(&["machine", "ls", "--output", "json"]).expect_ok().out;
-    let list: serde_json::Value = serde_json::from_str(&list).unwrap();
-    let all = list["machines"].as_array().unwrap();
-    let pid = all.iter().find(|m| m["name"] == machine).unwrap()["pid"].as_u64().unwrap();
-    let taking = std::thread::spawn(move || {
-        let space = File::open(format!("/proc/{pid}/ns/net")).unwrap();
-        move_into_link_name_space(space.as_fd(), Some(LinkNameSpaceType::Network)).unwrap();
+    in_network(world.pid(machine), move || {
         if udp {
             UdpSocket::bind(("0.0.0.0", port)).map(Held::Udp).ok()
         } else {
             TcpListener::bind(("0.0.0.0", port)).map(Held::Tcp).ok()
         }
-    });
-    taking.join().unwrap()
+    })
 }
 
 fn names_in(dir: &std::path::Path) -> Vec<String> {
@@ -87,6 +77,28 @@ fn a_member_that_finds_its_port_taken_waits_for_it() {
     drop(held);
     world.wait_for_nodes("a", 1);
     assert!(world.json("a", &["status"])["problem"].is_null());
+}
+
+#[test]
+fn the_ports_of_names_and_of_the_overlay_are_waited_for() {
+    let Some(world) = machines(&["a"]) else { return };
+    let overlay = take(&world, "a", 4789, true).unwrap();
+    let names = take(&world, "a", 53, true).unwrap();
+    world.on("a", &["init"]).expect_ok();
+    let problem = |words: &str| {
+        let told = wait(words, || {
+            let problem = world.json_or_null("a", &["status"])["problem"].as_str()?.to_owned();
+            problem.contains(words).then_some(problem)
+        });
+        println!("{told}");
+    };
+    problem("the node's network is not as it should be");
+    drop(overlay);
+    problem(":53");
+    // Pods that look up no names can run.
+    world.wait_for_nodes("a", 1);
+    drop(names);
+    wait("all is well", || world.json_or_null("a", &["status"])["problem"].is_null().then_some(()));
 }
 
 #[test]
