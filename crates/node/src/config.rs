@@ -27,6 +27,10 @@ pub struct Config {
     pub cgroup_parent: String,
     /// Registries (`host:port`) to be spoken to over plain HTTP.
     pub insecure_registries: Vec<String>,
+    /// `HOST[:PORT][/PATH]` that image names without a registry are pulled from; without it they are not pulled.
+    pub default_registry: Option<String>,
+    /// PEM files of certificates that registries are trusted by beside the system's.
+    pub registry_ca: Vec<PathBuf>,
     /// Labels for the node object.
     pub labels: Vec<(String, String)>,
 }

@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use http::StatusCode;
 use ipnet::Ipv4Net;
-use pontoon_image::{ImageStore, RegistryConfig};
+use pontoon_image::ImageStore;
 use pontoon_network::{HostAddress, Network};
 use rustls::crypto::CryptoProvider;
 use tokio::net::UnixListener;
@@ -54,6 +54,8 @@ pub enum StartError {
     SocketPath(PathBuf),
     #[error("open the image store")]
     Images(#[source] pontoon_image::ImageError),
+    #[error(transparent)]
+    Registries(#[from] crate::registries::RegistriesError),
     #[error("read this node's membership")]
     Membership(#[from] crate::membership::MembershipError),
 }
@@ -110,10 +112,7 @@ impl Daemon {
         pontoon_image::builtin::ensure(&store, std::path::Path::new("/proc/self/exe"))
             .await
             .map_err(StartError::Images)?;
-        let registries = RegistryConfig {
-            plain_http: config.insecure_registries.clone(),
-            ..RegistryConfig::default()
-        };
+        let registries = crate::registries::read(&config)?;
         let images = Images { store, registries: Arc::new(registries), peers: None };
         let membership = Membership::load(&config.membership_file())?;
         // Before anything is begun: a directory whose socket cannot be made is no place to run.

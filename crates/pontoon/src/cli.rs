@@ -165,6 +165,12 @@ pub(crate) struct Daemon {
         value_name = "HOST:PORT"
     )]
     pub insecure_registry: Vec<String>,
+    /// Registry that image names without one are pulled from, HOST[:PORT][/PATH]; without it they are not pulled
+    #[arg(long, value_name = "HOST")]
+    pub default_registry: Option<String>,
+    /// PEM file of certificates that registries are trusted by beside the system's; may be given several times
+    #[arg(long, value_name = "FILE")]
+    pub registry_ca: Vec<PathBuf>,
     /// Label for this node, KEY=VALUE; may be given several times
     #[arg(long, value_name = "KEY=VALUE", value_parser = node_label)]
     pub label: Vec<(String, String)>,

@@ -30,6 +30,8 @@ pub(super) async fn run(
         node_name: options.node_name.map_or_else(host_name, Ok)?,
         cgroup_parent: options.cgroup_parent,
         insecure_registries: options.insecure_registry,
+        default_registry: options.default_registry,
+        registry_ca: options.registry_ca,
         labels: options.label,
     };
     let stop = CancellationToken::new();
