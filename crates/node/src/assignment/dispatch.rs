@@ -344,7 +344,8 @@ mod tests {
         let view = View::new(Settings::default());
         let (_records, records) = watch::channel(Arc::default());
         let (_contact, contact) = watch::channel(true);
-        let source = Source { view: view.clone(), records, contact };
+        let (_keys, gossip_keys) = watch::channel(None);
+        let source = Source { view: view.clone(), records, contact, gossip_keys };
         let (out, mut lines) = mpsc::channel(LINES_WAITING);
         let (node, told_before) = ("here".to_owned(), BTreeSet::new());
         let mut stream =
