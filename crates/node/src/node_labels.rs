@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 
 use pontoon_model::names::{LABEL_CONTROL_PLANE, LABEL_NODE_ROLE_PREFIX};
+use pontoon_model::validate::name;
 
 use crate::identity::Role;
 
@@ -36,14 +37,36 @@ pub fn is_own(label: &str) -> bool {
     !reserved || OWN.contains(&label) || OWN_PREFIXES.iter().any(|own| below(own))
 }
 
+/// Why a label cannot be one, if so it is.
+#[must_use]
+pub fn fault(label: &str, value: &str) -> Option<String> {
+    let faults = name::qualified_name(label).into_iter().chain(name::label_value(value));
+    faults.into_iter().next()
+}
+
 /// The labels that a node's object is to have: what the node claims as far as it may, and its role by its record.
 pub(crate) fn wanted(
     mut claimed: BTreeMap<String, String>,
     role: Role,
 ) -> BTreeMap<String, String> {
-    claimed.retain(|label, _| is_own(label));
+    claimed.retain(|label, value| is_own(label) && fault(label, value).is_none());
     claimed.insert(of_role(role).to_owned(), String::new());
     claimed
+}
+
+/// The labels that a node claimed before, as its object remembers them, and claims no more.
+pub(crate) fn dropped<'a>(
+    remembered: Option<&'a str>,
+    wanted: &BTreeMap<String, String>,
+) -> Vec<&'a str> {
+    let before = remembered.unwrap_or_default().split(',').filter(|label| is_own(label));
+    before.filter(|label| !label.is_empty() && !wanted.contains_key(*label)).collect()
+}
+
+/// How a node's object remembers which of its labels are the node's.
+pub(crate) fn remembered(wanted: &BTreeMap<String, String>) -> String {
+    let own: Vec<&str> = wanted.keys().map(String::as_str).filter(|label| is_own(label)).collect();
+    own.join(",")
 }
 
 /// The labels that go because they tell of another role; others below that name are the administrators'.
@@ -87,6 +110,21 @@ mod tests {
         ] {
             assert!(!is_own(not), "{not}");
         }
+    }
+
+    #[test]
+    fn what_a_node_claims_no_more_goes_and_what_others_gave_it_stays() {
+        let claim = |labels: &[&str]| -> BTreeMap<String, String> {
+            labels.iter().map(|label| ((*label).to_owned(), "x".to_owned())).collect()
+        };
+        let before = remembered(&wanted(claim(&["disk", "zone", "k8s.io/x"]), Role::Worker));
+        assert_eq!(before, "disk,zone");
+        let now = wanted(claim(&["zone"]), Role::Worker);
+        assert_eq!(dropped(Some(&before), &now), ["disk"]);
+        assert_eq!(dropped(Some("node-role.kubernetes.io/worker,disk"), &now), ["disk"]);
+        assert_eq!(dropped(None, &now), Vec::<&str>::new());
+        let broken = wanted(claim(&["not a label", "good"]), Role::Worker);
+        assert_eq!(remembered(&broken), "good", "the rest of what it says is taken");
     }
 
     #[test]

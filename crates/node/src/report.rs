@@ -32,6 +32,8 @@ const HEARTBEAT_SECONDS: i64 = 60;
 /// How long a manager's own reports wait for a leader before they are sent again: a manager that stops
 /// makes one last attempt, and must not be held up by it for as long as a write would wait.
 const TAKEN_WITHIN: Duration = Duration::from_secs(2);
+/// Where a node's object remembers which labels the node gave itself, so that one that it claims no more goes.
+const OWN_LABELS: &str = "pontoon.io/own-labels";
 /// The longest reason and field of an event; its message is cut by the recorder.
 const REASON_BYTES_MAX: usize = 128;
 const FIELD_PATH_BYTES_MAX: usize = 512;
@@ -320,6 +322,7 @@ impl Sink {
     ) -> Result<(), Status> {
         let (node, role) = (reporter.name, reporter.role);
         let labels = node_labels::wanted(labels, role);
+        let own = node_labels::remembered(&labels);
         let known = self.node(node).await?;
         let options = WriteOptions::default();
         let known = match known {
@@ -327,7 +330,9 @@ impl Sink {
             None => {
                 let body = json!({
                     "apiVersion": "v1", "kind": "Node",
-                    "metadata": { "name": node, "labels": labels },
+                    "metadata": {
+                        "name": node, "labels": labels, "annotations": { OWN_LABELS: own },
+                    },
                 });
                 match self.objects.create(resource::NODES, None, body, &options).await {
                     Ok(created) => created,
@@ -338,17 +343,22 @@ impl Sink {
                 }
             }
         };
+        let before = known.meta.annotations.get(OWN_LABELS).map(String::as_str);
         let mut wanted = json!(labels);
-        for label in node_labels::outdated(role) {
+        let mut take_away = |label: &str| {
             if known.meta.labels.contains_key(label) {
                 wanted[label] = Value::Null;
             }
-        }
+        };
+        node_labels::outdated(role).for_each(&mut take_away);
+        node_labels::dropped(before, &labels).into_iter().for_each(take_away);
         let is_known = |(key, value): (&String, &String)| known.meta.labels.get(key) == Some(value);
-        if !labels.iter().all(is_known)
+        if before != Some(own.as_str())
+            || !labels.iter().all(is_known)
             || wanted.as_object().is_some_and(|w| w.len() > labels.len())
         {
-            let patch = pontoon_objects::Patch::Merge(json!({ "metadata": { "labels": wanted } }));
+            let meta = json!({ "labels": wanted, "annotations": { OWN_LABELS: own } });
+            let patch = pontoon_objects::Patch::Merge(json!({ "metadata": meta }));
             self.objects.patch(resource::NODES, None, node, &patch, Sub::None, &options).await?;
         }
         if is_old_news(&known, status) {

@@ -488,6 +488,9 @@ pub(crate) enum HelloCommand {
 /// A label that a node may give itself; others would be left out by the managers.
 fn node_label(text: &str) -> Result<(String, String), String> {
     let (key, value) = label(text)?;
+    if let Some(fault) = pontoon_node::node_labels::fault(&key, &value) {
+        return Err(format!("{text:?} is no label: {fault}"));
+    }
     if !pontoon_node::node_labels::is_own(&key) {
         return Err(format!(
             "a node cannot give itself the label {key}; once it has joined: kubectl label node NAME {text}"
@@ -512,6 +515,10 @@ mod tests {
     #[test]
     fn a_node_is_not_started_with_labels_that_are_not_its_own() {
         let start = |label: &str| Cli::try_parse_from(["pontoon", "daemon", "--label", label]);
+        for broken in ["a b=c", "disk=very fast", "/x=1", "disk=-"] {
+            let refused = start(broken).err().map(|e| e.to_string()).unwrap_or_default();
+            assert!(refused.contains("is no label"), "{broken}: {refused}");
+        }
         assert!(start("disk=ssd").is_ok() && start("topology.kubernetes.io/zone=a").is_ok());
         for label in
             ["node-role.kubernetes.io/control-plane=", "node-restriction.kubernetes.io/a=b"]
