@@ -34,7 +34,7 @@ pub(crate) async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::JoinToken(options) => cluster::join_token(&client, output, &options).await?,
         Command::Members => cluster::members(&client, output).await?,
         Command::Status => cluster::status(&client, output).await?,
-        Command::Kubeconfig => cluster::kubeconfig(&client).await?,
+        Command::Kubeconfig => cluster::kubeconfig(&client, output).await?,
         Command::Node(command) => node::run(&client, output, command).await?,
         Command::Image(command) => image::run(&client, output, command).await?,
         Command::Run(options) => application::run(&client, output, options).await?,

@@ -198,6 +198,8 @@ pub(super) async fn status(shared: &Arc<Shared>) -> Result<Value, Refusal> {
 }
 
 fn describe(status: &mut Value, membership: &Membership) {
+    // The name by which the cluster knows it, whatever the daemon was told since.
+    status["node"] = json!(membership.node);
     status["cluster"] = json!(membership.cluster);
     status["role"] = json!(membership.role);
     status["address"] = json!(membership.advertise);

@@ -46,14 +46,13 @@ fn parse_port(text: &str) -> anyhow::Result<(u16, u16)> {
 
 fn deployment(options: &Run, port: Option<(u16, u16)>) -> Value {
     let labels = json!({ "app": options.name });
-    let env: Vec<Value> = std::iter::empty()
-        .chain(options.env.iter().map(|(name, value)| json!({ "name": name, "value": value })))
-        .chain([
-            field("POD_NAME", "metadata.name"),
-            field("POD_IP", "status.podIP"),
-            field("NODE_NAME", "spec.nodeName"),
-        ])
-        .collect();
+    // What the user gives counts, also under a name that is given otherwise.
+    let is_given = |name: &str| options.env.iter().any(|(given, _)| given == name);
+    let own =
+        [("POD_NAME", "metadata.name"), ("POD_IP", "status.podIP"), ("NODE_NAME", "spec.nodeName")];
+    let own = own.into_iter().filter(|(name, _)| !is_given(name));
+    let given = options.env.iter().map(|(name, value)| json!({ "name": name, "value": value }));
+    let env: Vec<Value> = given.chain(own.map(|(name, path)| field(name, path))).collect();
     let mut container = json!({ "name": options.name, "image": options.image, "env": env });
     if !options.args.is_empty() {
         container["args"] = json!(options.args);
@@ -90,4 +89,30 @@ fn service(options: &Run, port: u16, target: u16) -> Value {
             "ports": [{ "port": port, "targetPort": target }],
         },
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_the_user_gives_is_not_overridden() {
+        let options = Run {
+            name: "web".to_owned(),
+            image: "web:1".to_owned(),
+            replicas: 1,
+            port: None,
+            node_port: false,
+            env: vec![("POD_NAME".to_owned(), "mine".to_owned())],
+            namespace: "default".to_owned(),
+            args: Vec::new(),
+        };
+        let made = deployment(&options, None);
+        let env = &made["spec"]["template"]["spec"]["containers"][0]["env"];
+        let named = |name: &str| -> Vec<&Value> {
+            env.as_array().unwrap().iter().filter(|e| e["name"] == name).collect()
+        };
+        assert_eq!(named("POD_NAME"), [&json!({ "name": "POD_NAME", "value": "mine" })]);
+        assert_eq!(named("POD_IP").len(), 1);
+    }
 }

@@ -167,8 +167,12 @@ pub(super) async fn status(client: &Client, output: Output) -> anyhow::Result<()
 ///
 /// # Errors
 /// When this node is no manager.
-pub(super) async fn kubeconfig(client: &Client) -> anyhow::Result<()> {
+pub(super) async fn kubeconfig(client: &Client, output: Output) -> anyhow::Result<()> {
     let answer = client.get("/pontoon/v1/kubeconfig").await?;
+    if output == Output::Json {
+        return output::document(output, &answer);
+    }
+    // YAML by nature.
     let config = answer["kubeconfig"].as_str().context("read the daemon's answer")?;
     std::io::stdout().lock().write_all(config.as_bytes())?;
     Ok(())

@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 use tracing_subscriber::EnvFilter;
 
 use super::cluster;
-use crate::cli::{self, Global, Output};
+use crate::cli::{self, Global};
 use crate::client::Client;
 
 /// Runs the daemon until it is told to end; `then` runs beside it once it listens.
@@ -68,11 +68,11 @@ pub(super) async fn up(global: &Global, options: cli::Up) -> anyhow::Result<()> 
             })
         }
     };
-    let advertise_addr = options.advertise_addr;
+    let (advertise_addr, output) = (options.advertise_addr, global.output);
     let then = async move {
         match membership {
             // The daemon tells a member of that cluster from one of another.
-            Some(join) => cluster::join(&client, Output::Table, &join).await,
+            Some(join) => cluster::join(&client, output, &join).await,
             None if client.get("/pontoon/v1/status").await?["cluster"].is_string() => Ok(()),
             None => {
                 let init = cli::Init {
@@ -80,7 +80,7 @@ pub(super) async fn up(global: &Global, options: cli::Up) -> anyhow::Result<()> 
                     cluster_cidr: "10.244.0.0/16".to_owned(),
                     service_cidr: "10.96.0.0/16".to_owned(),
                 };
-                cluster::init(&client, Output::Table, &init).await
+                cluster::init(&client, output, &init).await
             }
         }
     };

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, bail};
 use pontoon_machine::{Machine, Machines};
 use serde_json::{Value, json};
+use tokio::signal::unix::{SignalKind, signal};
 
 use super::{application, machine};
 use crate::cli::{self, Global, Output};
@@ -24,25 +25,26 @@ const STEP_TIMEOUT: Duration = Duration::from_secs(120);
 /// # Errors
 /// When a step does not do what it should. The machines are removed all the same.
 pub(super) async fn run(global: &Global, options: &cli::Demo) -> anyhow::Result<ExitCode> {
+    if matches!(global.output, Output::Json | Output::Yaml) {
+        bail!("the demo is a story for people; its exit code with --once says how it ended");
+    }
     let scratch = Scratch::new()?;
     let mut here = global.clone();
     here.data_dir = scratch.0.clone();
     let machines = machine::open(&here)?;
-    let mut interrupt = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::interrupt())?;
-    let mut terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut hangup = signal(SignalKind::hangup())?;
+    let mut told_to_end = async || {
+        tokio::select! { _ = interrupt.recv() => {}, _ = terminate.recv() => {}, _ = hangup.recv() => {} }
+    };
+    // Nothing when somebody ends it before it is through.
     let done = tokio::select! {
-        done = show(&machines, options.once) => done,
-        _ = interrupt.recv() => Ok(()),
-        _ = terminate.recv() => Ok(()),
+        done = show(&machines, options.once) => Some(done),
+        () = told_to_end() => None,
     };
-    let waited = match &done {
-        Ok(()) if !options.once => {
-            tokio::select! { _ = interrupt.recv() => {}, _ = terminate.recv() => {} }
-            true
-        }
-        _ => false,
-    };
-    if waited {
+    if matches!(done, Some(Ok(()))) && !options.once {
+        told_to_end().await;
         progress("");
     }
     progress("removing the machines …");
@@ -52,7 +54,11 @@ pub(super) async fn run(global: &Global, options: &cli::Demo) -> anyhow::Result<
         }
     }
     progress("nothing is left of them");
-    done.map(|()| ExitCode::SUCCESS)
+    match done {
+        Some(done) => done.map(|()| ExitCode::SUCCESS),
+        None if options.once => bail!("the demo was ended before it was through"),
+        None => Ok(ExitCode::SUCCESS),
+    }
 }
 
 async fn show(machines: &Machines, once: bool) -> anyhow::Result<()> {

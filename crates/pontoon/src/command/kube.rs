@@ -4,7 +4,7 @@ use std::io::Write;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
-use http::{Method, header};
+use http::{Method, StatusCode, header};
 use http_body_util::BodyExt;
 use serde_json::{Value, json};
 
@@ -149,6 +149,13 @@ async fn evict(client: &Client, pod: &Value) -> anyhow::Result<()> {
         "kind": "Eviction",
         "metadata": { "namespace": namespace, "name": name },
     });
-    client.post(&path, &eviction).await?;
-    Ok(())
+    let mut request = request(Method::POST, &path, full(serde_json::to_vec(&eviction)?))?;
+    let json = header::HeaderValue::from_static("application/json");
+    request.headers_mut().insert(header::CONTENT_TYPE, json);
+    let response = client.send(request).await?;
+    // It has gone by itself since it was listed.
+    if response.status() == StatusCode::NOT_FOUND {
+        return Ok(());
+    }
+    checked(response).await.map(drop)
 }

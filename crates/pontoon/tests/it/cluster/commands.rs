@@ -45,6 +45,9 @@ fn every_other_command_does_what_it_says() {
     let config = world.on("a", &["kubeconfig"]).expect_ok().out;
     assert!(config.contains("client-key-data:") && config.contains(":6443"), "{config}");
     assert_eq!(config, fs::read_to_string(world.data_dir("a").join("admin.kubeconfig")).unwrap());
+    assert_eq!(text(&world.json("a", &["kubeconfig"])["kubeconfig"]), config);
+    let story = world.host(&["demo", "--output", "json"]).expect_error();
+    assert!(story.contains("for people"), "{story}");
     for shell in ["bash", "zsh", "fish"] {
         let script = world.host(&["completion", shell]).expect_ok().out;
         assert!(script.contains("join-token"), "{shell}: {script}");
