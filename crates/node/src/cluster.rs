@@ -25,6 +25,7 @@ use crate::rpc::Refusal;
 const PREFIX: &str = "/pontoon/";
 const CLUSTER_KEY: &str = "/pontoon/cluster";
 const NODES_PREFIX: &str = "/pontoon/nodes/";
+const ADDRESSES_PREFIX: &str = "/pontoon/addresses/";
 const GONE_PREFIX: &str = "/pontoon/removed/";
 /// Pause before a watch that broke off is begun again; it doubles up to the longest.
 const FOLLOW_PAUSE: Duration = Duration::from_millis(50);
@@ -81,6 +82,10 @@ pub struct NodeRecord {
     /// The role it is to have. It differs from the role in its certificate while it is promoted or demoted.
     pub role: Role,
     pub address: IpAddr,
+    /// Digest of the request with which it joined: the node that made it may ask again, should it not have heard the
+    /// answer.
+    #[serde(default)]
+    pub request: String,
 }
 
 impl NodeRecord {
@@ -162,13 +167,18 @@ impl Records {
     /// Writes the record of a new node.
     ///
     /// # Errors
-    /// When the name is taken, or the store refuses.
+    /// When the name or the address is taken, or the store refuses.
     pub async fn add_node(&self, node: &NodeRecord) -> Result<(), Refusal> {
         let txn = Txn::new()
             .when(Compare::absent(node_key(&node.name)))
-            .then(Put::new(node_key(&node.name), encode(node)));
+            .when(Compare::absent(address_key(node.address)))
+            .then(Put::new(node_key(&node.name), encode(node)))
+            .then(Put::new(address_key(node.address), node.name.clone()));
         if self.store.txn(txn).await.map_err(|e| Refusal::internal(&e))?.succeeded {
             return Ok(());
+        }
+        if self.node(&node.name, Read::Linearizable).await?.is_none() {
+            return Err(address_taken(node.address, "another node that joins just now"));
         }
         Err(Refusal::conflict(format!(
             "a node named {0} is in the cluster already; give this one another name (`pontoon daemon --node-name NAME`), \
@@ -177,18 +187,51 @@ impl Records {
         )))
     }
 
-    /// Gives a node a role. Answers its record as it is then.
+    /// Makes a manager a worker, if the managers that stay go on without it: in one write that is conditional on what
+    /// all managers are, so that two at once do not leave none. Answers its record as it is then.
+    ///
+    /// # Errors
+    /// When there is no such node, those that stay would be no quorum of those that answer, or the store refuses.
+    pub async fn demote(
+        &self,
+        name: &str,
+        answers: impl Fn(&NodeRecord) -> bool,
+    ) -> Result<NodeRecord, Refusal> {
+        loop {
+            let nodes = self.nodes_with_revisions(Read::Linearizable).await?;
+            let found = nodes.iter().find(|(node, _)| node.name == name);
+            let mut demoted =
+                found.map(|(node, _)| node.clone()).ok_or_else(|| no_such_node(name))?;
+            if demoted.role == Role::Worker {
+                return Ok(demoted);
+            }
+            let managers: Vec<_> =
+                nodes.iter().filter(|(node, _)| node.role == Role::Manager).collect();
+            check_staying(name, managers.iter().map(|(node, _)| node), &answers)?;
+            demoted.role = Role::Worker;
+            let unchanged = |(node, revision): &&(NodeRecord, u64)| {
+                Compare::unchanged(node_key(&node.name), *revision)
+            };
+            let txn = managers.iter().map(unchanged).fold(Txn::new(), Txn::when);
+            let txn = txn.then(Put::new(node_key(name), encode(&demoted)));
+            if self.store.txn(txn).await.map_err(|e| Refusal::internal(&e))?.succeeded {
+                return Ok(demoted);
+            }
+        }
+    }
+
+    /// Makes a node a manager. Answers its record as it is then.
     ///
     /// # Errors
     /// When there is no such node, or the store refuses.
-    pub async fn set_role(&self, name: &str, role: Role) -> Result<NodeRecord, Refusal> {
+    pub async fn promote(&self, name: &str) -> Result<NodeRecord, Refusal> {
         loop {
             let found = self.get::<NodeRecord>(node_key(name), Read::Linearizable).await?;
             let (mut node, revision) = found.ok_or_else(|| no_such_node(name))?;
-            if role == Role::Manager && node.role != role {
+            if node.role != Role::Manager {
                 node.store = new_id();
             }
-            node.role = role;
+            node.role = Role::Manager;
             if self.swap(node_key(name), revision, encode(&node)).await? {
                 return Ok(node);
             }
@@ -239,12 +282,17 @@ impl Records {
     /// # Errors
     /// When the store cannot answer.
     pub async fn nodes(&self, read: Read) -> Result<Vec<NodeRecord>, Refusal> {
+        let nodes = self.nodes_with_revisions(read).await?;
+        Ok(nodes.into_iter().map(|(node, _)| node).collect())
+    }
+
+    async fn nodes_with_revisions(&self, read: Read) -> Result<Vec<(NodeRecord, u64)>, Refusal> {
         let found = self
             .store
             .range(Range::prefix(NODES_PREFIX), read)
             .await
             .map_err(|e| Refusal::internal(&e))?;
-        found.kvs.iter().map(|kv| decode(&kv.value)).collect()
+        found.kvs.iter().map(|kv| Ok((decode(&kv.value)?, kv.mod_revision))).collect()
     }
 
     /// Removes a node's record and has gossip's key changed, which the node knows; no error when it is gone
@@ -255,7 +303,8 @@ impl Records {
     pub async fn remove_node(&self, node: &NodeRecord) -> Result<(), Refusal> {
         loop {
             let found = self.get::<NodeRecord>(node_key(&node.name), Read::Linearizable).await?;
-            let Some((_, revision)) = found.filter(|(found, _)| found.member == node.member) else {
+            let Some((record, revision)) = found.filter(|(found, _)| found.member == node.member)
+            else {
                 return Ok(());
             };
             let found = self.get::<Cluster>(CLUSTER_KEY.into(), Read::Linearizable).await?;
@@ -269,6 +318,7 @@ impl Records {
                 .when(Compare::unchanged(node_key(&node.name), revision))
                 .when(Compare::unchanged(CLUSTER_KEY, cluster_revision))
                 .then(DeleteRange::key(node_key(&node.name)))
+                .then(DeleteRange::key(address_key(record.address)))
                 .then(Put::new(gone_key(node.member), encode(&gone)))
                 .then(Put::new(CLUSTER_KEY, encode(&cluster)));
             for old in self.gone_before(now - GONE_KEPT).await? {
@@ -421,6 +471,44 @@ fn node_key(name: &str) -> Bytes {
     format!("{NODES_PREFIX}{name}").into()
 }
 
+/// Names the node that has the address: two that join at once with the same one meet here.
+fn address_key(address: IpAddr) -> Bytes {
+    format!("{ADDRESSES_PREFIX}{address}").into()
+}
+
+/// The refusal of an address that is `whose` already.
+pub(crate) fn address_taken(address: IpAddr, whose: &str) -> Refusal {
+    Refusal::conflict(format!(
+        "join: {address} is the address of {whose}; give another with --advertise-addr"
+    ))
+}
+
+/// Refuses to take a manager away when those that stay and answer are no quorum.
+fn check_staying<'a>(
+    name: &str,
+    managers: impl Iterator<Item = &'a NodeRecord>,
+    answers: impl Fn(&NodeRecord) -> bool,
+) -> Result<(), Refusal> {
+    let staying: Vec<_> = managers.filter(|manager| manager.name != name).collect();
+    if staying.is_empty() {
+        return Err(Refusal::conflict(format!(
+            "{name} is the only manager; promote another node first: `pontoon node promote NAME`"
+        )));
+    }
+    let alive = staying.iter().filter(|manager| answers(manager)).count();
+    if alive * 2 > staying.len() {
+        return Ok(());
+    }
+    let silent = staying.iter().filter(|manager| !answers(manager));
+    let silent: Vec<&str> = silent.map(|manager| manager.name.as_str()).collect();
+    Err(Refusal::conflict(format!(
+        "without {name} there would be {} managers of which {alive} answer: that is no quorum; \
+         bring back {}, or promote another node first",
+        staying.len(),
+        silent.join(", ")
+    )))
+}
+
 /// Written when a node is removed: its certificate is good for some time still, and a manager that has not
 /// heard of a node must tell one that is new from one that is gone.
 fn gone_key(member: u64) -> Bytes {
@@ -441,4 +529,36 @@ fn encode(value: &impl Serialize) -> Bytes {
 
 fn decode<T: serde::de::DeserializeOwned>(bytes: &[u8]) -> Result<T, Refusal> {
     serde_json::from_slice(bytes).map_err(|e| Refusal::internal(&e))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(managers: &[&str], alive: &[&str], demoted: &str) -> Result<(), String> {
+        let record = |name: &&str| NodeRecord {
+            name: (*name).to_owned(),
+            member: 1,
+            store: 1,
+            role: Role::Manager,
+            address: IpAddr::from([192, 0, 2, 1]),
+            request: String::new(),
+        };
+        let managers: Vec<NodeRecord> = managers.iter().map(record).collect();
+        let answers = |node: &NodeRecord| alive.contains(&node.name.as_str());
+        check_staying(demoted, managers.iter(), answers).map_err(|refusal| refusal.message)
+    }
+
+    #[test]
+    fn a_manager_is_spared_only_when_the_others_are_a_quorum() {
+        assert!(check(&["a"], &["a"], "a").unwrap_err().contains("only manager"));
+        assert_eq!(check(&["a", "b"], &["a", "b"], "b"), Ok(()));
+        assert_eq!(check(&["a", "b", "c"], &["a", "b", "c"], "a"), Ok(()));
+        let refused = check(&["a", "b", "c"], &["a", "b"], "b").unwrap_err();
+        assert!(
+            refused.contains("of which 1 answer") && refused.contains("bring back c"),
+            "{refused}"
+        );
+        assert_eq!(check(&["a", "b", "c"], &["a", "b"], "c"), Ok(()), "the one that is lost");
+    }
 }

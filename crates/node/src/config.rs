@@ -60,6 +60,12 @@ impl Config {
         self.data_dir.join("removed.json")
     }
 
+    /// The request to join a cluster, until it is answered.
+    #[must_use]
+    pub fn join_attempt(&self) -> PathBuf {
+        self.data_dir.join("joining.json")
+    }
+
     /// The kubeconfig with all rights that a manager keeps.
     #[must_use]
     pub fn kubeconfig(&self) -> PathBuf {

@@ -122,6 +122,16 @@ impl Daemon {
         let (member, changes) = (Mutex::new(None), TaskTracker::new());
         let stranded = std::sync::Mutex::default();
         let shared = Arc::new(Shared { config, images, stop, member, stranded, orders, changes });
+        if let Some(membership) = &membership
+            && membership.node != shared.config.node_name
+        {
+            let (node, wanted) = (&membership.node, &shared.config.node_name);
+            tracing::warn!(
+                node,
+                wanted,
+                "a member keeps its name; another counts when it joins anew"
+            );
+        }
         if let Some(membership) = membership
             && let Err(refusal) = shared.go_on(membership).await
         {
@@ -250,13 +260,19 @@ impl Shared {
             None => None,
         };
         let manager = crate::resolve::manager(manager).await?;
-        let joiner = Joiner { name: &self.config.node_name, address, token, manager };
+        let attempt = self.config.join_attempt();
+        let name = &self.config.node_name;
+        let joiner = Joiner { name, address, token, manager, attempt: &attempt };
         let membership = joiner.join().await?;
         // From here on the cluster counts on this node: its membership is kept before anything is started, and a
         // node that stops half-way goes on with it.
         let saved = membership.save(&self.config.membership_file());
         let begun = match saved {
-            Ok(()) => self.begin(membership.clone(), None).await,
+            Ok(()) => {
+                // Answered. One that is left over would only be asked again by a node that has left.
+                drop(fs::remove_file(&attempt));
+                self.begin(membership.clone(), None).await
+            }
             Err(error) => Err(Refusal::internal(&error)),
         };
         let member = match begun {
@@ -264,6 +280,8 @@ impl Shared {
             Err(refusal) => return Err(self.undo_join(&membership, refusal).await),
         };
         *slot = Some(member.clone());
+        // Others may ask this node meanwhile, what it waits for among other things.
+        drop(slot);
         member.settled().await?;
         Ok(Joined { membership: member.membership(), already: false })
     }
@@ -392,7 +410,8 @@ impl Shared {
         let config = &self.config;
         remove(&config.store_dir(), |p| fs::remove_dir_all(p))?;
         // The membership last: as long as it is there, this is done again.
-        for path in [config.names_file(), config.kubeconfig(), config.membership_file()] {
+        let [attempt, names] = [config.join_attempt(), config.names_file()];
+        for path in [attempt, names, config.kubeconfig(), config.membership_file()] {
             remove(&path, |p| fs::remove_file(p))?;
         }
         Ok(())

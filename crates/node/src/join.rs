@@ -1,10 +1,12 @@
 //! How a node becomes a member: the questions a joining node asks, and the answers of a manager.
 
 use std::net::{IpAddr, SocketAddr};
+use std::path::Path;
 
 use http::Method;
 use rand::Rng;
 use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
 
 use crate::assignment::dispatch::managers;
 use crate::cluster::{Cluster, NodeRecord, Records, new_id};
@@ -50,10 +52,12 @@ pub(crate) struct Joiner<'a> {
     pub address: Option<IpAddr>,
     pub token: &'a str,
     pub manager: SocketAddr,
+    /// Where the request is kept until it is answered.
+    pub attempt: &'a Path,
 }
 
 impl Joiner<'_> {
-    /// Asks the manager to be let in. Nothing is kept on this node; the manager keeps the node's record
+    /// Asks the manager to be let in. Only the request is kept on this node; the manager keeps the node's record
     /// from the moment it says yes.
     ///
     /// # Errors
@@ -67,7 +71,7 @@ impl Joiner<'_> {
             Some(address) => address,
             None => local_address_towards(self.manager)?,
         };
-        let request = CertificateRequest::create().map_err(|e| Refusal::internal(&e))?;
+        let request = self.request()?;
         let body = JoinRequest {
             token,
             name: self.name.to_owned(),
@@ -94,6 +98,22 @@ impl Joiner<'_> {
             service_cidr: answer.service_cidr,
             leaving: false,
         })
+    }
+
+    /// The request for a certificate: the one of an earlier attempt that was cut off, or a new one. On the disk before
+    /// anybody hears of it, so that a node that dies before it has the answer can ask the same again.
+    fn request(&self) -> Result<CertificateRequest, Refusal> {
+        if let Ok(bytes) = std::fs::read(self.attempt)
+            && let Ok(request) = serde_json::from_slice(&bytes)
+        {
+            return Ok(request);
+        }
+        let request = CertificateRequest::create().map_err(|e| Refusal::internal(&e))?;
+        let bytes = serde_json::to_vec(&request).expect("plain data becomes JSON");
+        crate::membership::write_private(self.attempt, &bytes).map_err(|e| {
+            Refusal::unavailable(format!("join: write {}: {e}", self.attempt.display()))
+        })?;
+        Ok(request)
     }
 
     /// The authority's certificate, checked against the token before anything secret is said.
@@ -176,17 +196,32 @@ pub(crate) async fn admit(records: &Records, request: JoinRequest) -> Result<Joi
              print the present one on a manager with `pontoon join-token worker`",
         )
     })?;
-    let (member, store) = (new_id(), new_id());
-    let node = NodeRecord { name: request.name, member, store, role, address: request.address };
+    let digest = Sha256::digest(&request.request_pem).iter().map(|b| format!("{b:02x}")).collect();
+    let node = NodeRecord {
+        name: request.name,
+        member: new_id(),
+        store: new_id(),
+        role,
+        address: request.address,
+        request: digest,
+    };
     check_outside(node.address, &cluster)?;
-    check_address(&node, &records.nodes(pontoon_store::Read::Linearizable).await?)?;
+    let nodes = records.nodes(pontoon_store::Read::Linearizable).await?;
+    let known = nodes.iter().find(|known| is_same(known, &node)).cloned();
+    let is_known = known.is_some();
+    let node = known.unwrap_or(node);
+    if !is_known {
+        check_address(&node, &nodes)?;
+    }
     let certificate = sign(&cluster, &node, &request.request_pem)?;
-    records.add_node(&node).await?;
+    if !is_known {
+        records.add_node(&node).await?;
+    }
     Ok(JoinAnswer {
         cluster: cluster.id,
         role,
-        member,
-        store,
+        member: node.member,
+        store: node.store,
         certificate_pem: certificate,
         authority_pem: cluster.authority.certificate_pem,
         gossip_key: cluster.gossip_keys.current,
@@ -194,6 +229,12 @@ pub(crate) async fn admit(records: &Records, request: JoinRequest) -> Result<Joi
         cluster_cidr: cluster.cluster_cidr,
         service_cidr: cluster.service_cidr,
     })
+}
+
+/// Whether a node that asks to join is one that was let in before and did not hear of it.
+fn is_same(known: &NodeRecord, asking: &NodeRecord) -> bool {
+    let NodeRecord { name, role, address, request, .. } = known;
+    (name, role, address, request) == (&asking.name, &asking.role, &asking.address, &asking.request)
 }
 
 /// A node's address is none that pods or services may get.
@@ -274,7 +315,14 @@ pub(crate) fn found(
     };
     let request = CertificateRequest::create().map_err(|e| Refusal::internal(&e))?;
     let (member, store) = (new_id(), new_id());
-    let node = NodeRecord { name: name.to_owned(), member, store, role: Role::Manager, address };
+    let node = NodeRecord {
+        name: name.to_owned(),
+        member,
+        store,
+        role: Role::Manager,
+        address,
+        request: String::new(),
+    };
     let certificate_pem = sign(&cluster, &node, &request.request_pem)?;
     let me = ManagerAddress {
         name: name.to_owned(),

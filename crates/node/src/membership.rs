@@ -72,6 +72,7 @@ impl Membership {
             store: self.store,
             role: self.role,
             address: self.advertise,
+            request: String::new(),
         }
     }
 

@@ -94,23 +94,29 @@ pub(super) async fn change_role(
     let records = shared.records().await?;
     let nodes = records.nodes(Read::Linearizable).await?;
     let node = nodes.iter().find(|node| node.name == name).ok_or_else(|| no_such_node(name))?;
-    let managers = nodes.iter().filter(|node| node.role == Role::Manager).count();
-    if wanted.role == Role::Worker && node.role == Role::Manager && managers == 1 {
-        return Err(Refusal::conflict(format!(
-            "{name} is the only manager; promote another node first: `pontoon node promote NAME`"
-        )));
+    if wanted.role == Role::Worker {
+        let node = shared
+            .with_member(async |member| {
+                let members = member.gossip().members().borrow().clone();
+                let answers = |manager: &NodeRecord| {
+                    let mut alive = members.iter().filter(|m| is_alive(m));
+                    alive.any(|member| member.name == manager.name)
+                };
+                records.demote(name, answers).await
+            })
+            .await?;
+        return Ok(json!({ "name": node.name, "role": node.role }));
     }
     let manager = shared.member().await.and_then(|member| member.manager().ok().cloned());
     let is_leaving = |m: &pontoon_store::MemberStatus| m.member.id == node.store;
-    if wanted.role == Role::Manager
-        && node.role == Role::Worker
+    if node.role == Role::Worker
         && manager.is_some_and(|manager| manager.store.members().iter().any(is_leaving))
     {
         return Err(Refusal::conflict(format!(
             "{name} is about to become a worker; promote it again in a moment, when that is done"
         )));
     }
-    let node = records.set_role(name, wanted.role).await?;
+    let node = records.promote(name).await?;
     Ok(json!({ "name": node.name, "role": node.role }))
 }
 
@@ -126,10 +132,7 @@ pub(super) async fn remove(
             let record = manager.records.node(name, Read::Linearizable).await?;
             let record = record.ok_or_else(|| no_such_node(name))?;
             let members = member.gossip().members().borrow().clone();
-            let is_alive = members
-                .iter()
-                .any(|m| m.name == name && matches!(m.status, Status::Alive | Status::Suspect));
-            if is_alive && !force {
+            if members.iter().any(|m| m.name == name && is_alive(m)) && !force {
                 return Err(Refusal::conflict(format!(
                     "{name} is alive; run `pontoon leave` on it, or remove it all the same with --force"
                 )));
@@ -144,4 +147,8 @@ pub(super) async fn remove(
             Ok(json!({ "name": name, "removed": true }))
         })
         .await
+}
+
+fn is_alive(member: &pontoon_gossip::Member) -> bool {
+    matches!(member.status, Status::Alive | Status::Suspect)
 }

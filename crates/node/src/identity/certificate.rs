@@ -17,6 +17,7 @@ pub struct Credentials {
 }
 
 /// A new key and the request to sign it.
+#[derive(Serialize, Deserialize)]
 pub(crate) struct Request {
     pub key_pem: String,
     pub request_pem: String,

@@ -124,13 +124,20 @@ impl ManagerService {
     /// heard of the other yet, and catches up only through such streams: then the certificate alone decides.
     async fn is_manager(&self, peer: &Peer) -> bool {
         match self.records.node(&peer.name, Read::Local).await {
-            Ok(Some(record)) => record.is_of(peer) && record.role == Role::Manager,
+            Ok(Some(record)) => record.is_of(peer) && self.counts(&record),
             Ok(None) => {
                 let gone = self.records.is_gone(peer.member.unwrap_or_default()).await;
                 !gone.unwrap_or(false)
             }
             Err(_) => true,
         }
+    }
+
+    /// Whether a node takes part in the store: a manager, or one that is to be a worker and has not left the store's
+    /// members yet. Without its votes it could not leave.
+    fn counts(&self, record: &NodeRecord) -> bool {
+        record.role == Role::Manager
+            || self.store.members().iter().any(|status| status.member.id == record.store)
     }
 
     /// Returns when a manager that was known as one is so no more: it was removed, or it is to be a worker and
@@ -142,11 +149,7 @@ impl ManagerService {
         loop {
             look.tick().await;
             let record = records.borrow().iter().find(|record| record.is_of(peer)).cloned();
-            let counts = record.is_some_and(|record| {
-                let id = record.store;
-                record.role == Role::Manager
-                    || self.store.members().iter().any(|status| status.member.id == id)
-            });
+            let counts = record.is_some_and(|record| self.counts(&record));
             if known && !counts {
                 return;
             }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::world::{World, has_kubectl, machines, text, wait};
+use crate::world::{World, cluster, has_kubectl, machines, text, wait};
 
 #[test]
 fn pods_run_on_while_their_node_becomes_a_manager_and_a_worker_again() {
@@ -41,6 +41,39 @@ fn pods_run_on_while_their_node_becomes_a_manager_and_a_worker_again() {
     let only = world.on("a", &["node", "demote", "a"]).expect_error();
     assert!(only.contains("only manager"), "{only}");
     assert!(world.written("a").unwrap().contains("through-b"));
+}
+
+#[test]
+fn a_manager_is_kept_when_the_others_would_be_no_quorum() {
+    let Some(world) = cluster(&["a", "b", "c"]) else { return };
+    world.kill("c");
+    wait("c is missed", || (node(&world, "c")?["status"] == "NotReady").then_some(()));
+    let refused = world.on("a", &["node", "demote", "b"]).expect_error();
+    assert!(refused.contains("no quorum") && refused.contains("bring back c"), "{refused}");
+    assert_eq!(node(&world, "b").unwrap()["role"], "manager", "nothing was begun");
+    world.start("c");
+    world.wait_for_nodes("a", 3);
+    wait("b can be spared", || world.on("a", &["node", "demote", "b"]).ok.then_some(()));
+    wait("b is a worker", || {
+        (world.json_or_null("b", &["status"])["role"] == "worker").then_some(())
+    });
+    // The last two, both at once.
+    let words = |name| ["node", "demote", name];
+    let done = std::thread::scope(|scope| {
+        let both = ["a", "c"].map(|name| {
+            scope.spawn({
+                let world = &world;
+                move || world.on("a", &words(name)).ok
+            })
+        });
+        both.map(|one| one.join().unwrap())
+    });
+    assert!(done != [true, true], "both were demoted");
+    let left = if done[0] { "c" } else { "a" };
+    wait("one manager is left and leads", || {
+        (world.json_or_null(left, &["status"])["leader"] == left).then_some(())
+    });
+    assert_eq!(world.write(left, "goes-on", 10), Ok(()));
 }
 
 #[test]
