@@ -22,8 +22,6 @@ pub enum When {
     True,
     /// If it is false.
     False,
-    /// If this holds of it.
-    Where(fn(&Value) -> bool),
 }
 
 /// A field below `spec`; `*` stands for every item of a list, and what is said of containers holds of init
@@ -168,16 +166,6 @@ pub const WARNINGS: &[Unheeded] = &[
         When::Is("RuntimeDefault"),
         NO_APP_ARMOR,
     ),
-    warn(
-        &["containers", "*", "resources", "limits", "ephemeral-storage"],
-        When::Set,
-        "the limit counts where the pod is placed; a container that writes more is not stopped",
-    ),
-    warn(
-        &["volumes", "*", "emptyDir"],
-        When::Where(is_limited_on_disk),
-        "sizeLimit holds for medium Memory only; on disk nothing is limited",
-    ),
 ];
 
 /// What is said of services that are taken all the same.
@@ -195,11 +183,6 @@ pub const SERVICE_WARNINGS: &[Unheeded] = &[
         "this cluster has no load balancer of its own; node ports are open to everybody",
     ),
 ];
-
-fn is_limited_on_disk(empty_dir: &Value) -> bool {
-    let is_set = |field: &str| empty_dir.get(field).is_some_and(|v| !v.is_null() && v != "");
-    is_set("sizeLimit") && !is_set("medium")
-}
 
 /// Adds a fault for every field of a pod, of a pod template, or of a service that cannot be honoured.
 pub fn check(resource: &Resource, object: &Value, faults: &mut Faults) {
@@ -304,13 +287,12 @@ fn cannot(value: &Value, when: When) -> bool {
         When::NotZero => value.as_i64().is_some_and(|n| n != 0),
         When::True => value == &Value::Bool(true),
         When::False => value == &Value::Bool(false),
-        When::Where(holds) => holds(value),
     }
 }
 
 fn words(value: &Value, when: When) -> String {
     match when {
-        When::Set | When::Where(_) => "this cluster does not support the field yet".to_owned(),
+        When::Set => "this cluster does not support the field yet".to_owned(),
         _ => format!("this cluster does not support the value {value} yet"),
     }
 }
@@ -337,8 +319,7 @@ mod tests {
         let spec = json!({
             "automountServiceAccountToken": true,
             "securityContext": {"appArmorProfile": {"type": "RuntimeDefault"}},
-            "initContainers": [{"resources": {"limits": {"ephemeral-storage": "1Gi"}}}],
-            "volumes": [{"emptyDir": {"sizeLimit": "1Gi"}}, {"emptyDir": {"sizeLimit": "1Gi", "medium": "Memory"}}],
+            "initContainers": [{"securityContext": {"appArmorProfile": {"type": "RuntimeDefault"}}}],
         });
         let deployment = json!({"spec": {"template": {"spec": spec}}});
         let told = warnings(resource::DEPLOYMENTS, &deployment);
@@ -348,8 +329,7 @@ mod tests {
             [
                 "spec.template.spec.automountServiceAccountToken",
                 "spec.template.spec.securityContext.appArmorProfile.type",
-                "spec.template.spec.initContainers[0].resources.limits.ephemeral-storage",
-                "spec.template.spec.volumes[0].emptyDir",
+                "spec.template.spec.initContainers[0].securityContext.appArmorProfile.type",
             ]
         );
         let service =

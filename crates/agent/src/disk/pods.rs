@@ -1,12 +1,16 @@
 //! Pods that take too much of the disk.
 
-use k8s_openapi::api::core::v1::Pod;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use k8s_openapi::api::core::v1::{Container, Pod, Volume};
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use pontoon_model::quantity::bytes;
 
 use super::usage;
 use crate::agent::Agent;
 use crate::node::facts::Facts;
+use crate::pod::record::parse_container_id;
 use crate::pod::spec::{all_containers, spec};
 use crate::pod::state::Failure;
 use crate::volume::PodDirs;
@@ -20,7 +24,7 @@ const STORAGE: &str = "ephemeral-storage";
 /// A pod's part of the disk.
 struct Measured {
     uid: String,
-    pod: std::sync::Arc<Pod>,
+    pod: Arc<Pod>,
     bytes: u64,
 }
 
@@ -33,13 +37,23 @@ pub(super) async fn enforce_limits(agent: &Agent) {
     }
 }
 
-async fn exceeded(agent: &Agent, pod: &std::sync::Arc<Pod>) -> Option<(String, String)> {
+async fn exceeded(agent: &Agent, pod: &Arc<Pod>) -> Option<(String, String)> {
     let uid = pod.metadata.uid.clone()?;
     for (name, limit) in volume_limits(pod) {
         let path = dirs(agent, &uid).volume(&name);
         if measure(vec![path]).await > limit.1 {
             let message =
                 format!("Usage of EmptyDir volume \"{name}\" exceeds the limit \"{}\".", limit.0);
+            return Some((uid, message));
+        }
+    }
+    for container in all_containers(pod) {
+        let Some((limit, most)) = container_limit(container) else { continue };
+        if measure(paths_of(agent, &uid, &container.name)).await > most {
+            let message = format!(
+                "Container {} exceeded its local ephemeral storage limit \"{limit}\".",
+                container.name
+            );
             return Some((uid, message));
         }
     }
@@ -85,11 +99,23 @@ fn dirs(agent: &Agent, uid: &str) -> PodDirs {
 }
 
 /// Where a pod's containers can write on the disk: volumes, logs, last words, and over their images.
-fn paths(agent: &Agent, uid: &str) -> Vec<std::path::PathBuf> {
+fn paths(agent: &Agent, uid: &str) -> Vec<PathBuf> {
     vec![dirs(agent, uid).data, agent.writable_layers(uid)]
 }
 
-async fn measure(paths: Vec<std::path::PathBuf>) -> u64 {
+/// Where one container can write by itself: its logs, and over its image, in each of its runs.
+fn paths_of(agent: &Agent, uid: &str, name: &str) -> Vec<PathBuf> {
+    let runs = std::fs::read_dir(agent.writable_layers(uid)).into_iter().flatten().flatten();
+    let own = |entry: &std::fs::DirEntry| {
+        let id = entry.file_name();
+        id.to_str().and_then(parse_container_id).is_some_and(|(container, _)| container == name)
+    };
+    let mut paths: Vec<PathBuf> = runs.filter(own).map(|entry| entry.path()).collect();
+    paths.extend(dirs(agent, uid).log(name, 0).parent().map(Path::to_owned));
+    paths
+}
+
+async fn measure(paths: Vec<PathBuf>) -> u64 {
     let work = move || paths.iter().map(|path| usage::of(path)).sum();
     tokio::task::spawn_blocking(work).await.unwrap_or(0)
 }
@@ -97,7 +123,7 @@ async fn measure(paths: Vec<std::path::PathBuf>) -> u64 {
 /// The limits of directories on the disk: name, and the limit as it was given and in bytes.
 fn volume_limits(pod: &Pod) -> Vec<(String, (String, u64))> {
     let volumes = spec(pod).volumes.iter().flatten();
-    let limit = |volume: &k8s_openapi::api::core::v1::Volume| {
+    let limit = |volume: &Volume| {
         let empty = volume.empty_dir.as_ref()?;
         // One in memory cannot grow beyond its limit.
         empty.medium.as_deref().is_none_or(str::is_empty).then_some(())?;
@@ -108,18 +134,22 @@ fn volume_limits(pod: &Pod) -> Vec<(String, (String, u64))> {
     volumes.filter_map(limit).collect()
 }
 
+fn container_limit(container: &Container) -> Option<(&str, u64)> {
+    let limit = container.resources.as_ref()?.limits.as_ref()?.get(STORAGE)?;
+    Some((limit.0.as_str(), amount(limit)?))
+}
+
 /// What all containers together may take; no limit where one of them has none.
 fn storage_limit(pod: &Pod) -> Option<(String, u64)> {
     let mut sum: u64 = 0;
     for container in all_containers(pod) {
-        let limits = container.resources.as_ref()?.limits.as_ref()?;
-        sum = sum.saturating_add(amount(limits.get(STORAGE)?)?);
+        sum = sum.saturating_add(container_limit(container)?.1);
     }
     Some((sum.to_string(), sum))
 }
 
 fn request(pod: &Pod) -> u64 {
-    let of = |container: &k8s_openapi::api::core::v1::Container| {
+    let of = |container: &Container| {
         let requests = container.resources.as_ref()?.requests.as_ref()?;
         amount(requests.get(STORAGE)?)
     };
@@ -135,7 +165,7 @@ mod tests {
     use super::*;
     use serde_json::json;
 
-    fn pod(spec: serde_json::Value) -> std::sync::Arc<Pod> {
+    fn pod(spec: serde_json::Value) -> Arc<Pod> {
         serde_json::from_value(json!({"spec": spec})).unwrap()
     }
 
@@ -151,6 +181,8 @@ mod tests {
         let half = pod(json!({"containers": [{"name": "a"},
             {"name": "b", "resources": {"limits": {"ephemeral-storage": "2Mi"}}}]}));
         assert_eq!(storage_limit(&half), None);
+        let own = container_limit(&half.spec.as_ref().unwrap().containers[1]);
+        assert_eq!(own, Some(("2Mi", 2 << 20)));
     }
 
     #[test]
@@ -158,7 +190,7 @@ mod tests {
         let modest = pod(json!({"containers": [
             {"name": "a", "resources": {"requests": {"ephemeral-storage": "1Gi"}}}]}));
         let plain = pod(json!({"containers": [{"name": "a"}]}));
-        let measured = |uid: &str, pod: &std::sync::Arc<Pod>, bytes| Measured {
+        let measured = |uid: &str, pod: &Arc<Pod>, bytes| Measured {
             uid: uid.to_owned(),
             pod: pod.clone(),
             bytes,

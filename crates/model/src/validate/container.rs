@@ -192,17 +192,6 @@ fn ports(at: &Path<'_>, ports: &[ContainerPort], host_network: bool, faults: &mu
         }
         let protocol = port.protocol.as_deref().unwrap_or_default();
         faults.one_of(&at.child("protocol"), protocol, PROTOCOLS);
-        if port.host_port.is_some_and(|p| p != 0) && !host_network {
-            if protocol == "SCTP" {
-                let why = "this cluster does not lead SCTP ports of nodes to pods yet";
-                faults.forbidden(&at.child("hostPort"), why);
-            }
-            let address = port.host_ip.as_deref().unwrap_or_default();
-            if !address.is_empty() && address.parse::<std::net::Ipv4Addr>().is_err() {
-                let why = "must be a valid IP address, (e.g. 10.9.8.7); this cluster's nodes have IPv4 addresses";
-                faults.invalid(&at.child("hostIP"), address, why);
-            }
-        }
     }
 }
 
