@@ -7,7 +7,7 @@ use std::fs::{self, File};
 use std::io;
 use std::net::IpAddr;
 use std::os::unix::fs::PermissionsExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -408,7 +408,7 @@ impl Shared {
     /// Removes what membership left on the disk; images stay.
     fn forget(&self) -> Result<(), Refusal> {
         let config = &self.config;
-        remove(&config.store_dir(), |p| fs::remove_dir_all(p))?;
+        remove(&config.store_dir(), |p| remove_dir(p))?;
         // The membership last: as long as it is there, this is done again.
         let [attempt, names] = [config.join_attempt(), config.names_file()];
         for path in [attempt, names, config.kubeconfig(), config.membership_file()] {
@@ -446,7 +446,7 @@ impl Shared {
         let membership = Membership::load(&self.config.membership_file());
         let membership = membership.map_err(|e| Refusal::internal(&e))?;
         let Some(membership) = membership else { return Ok(()) };
-        remove(&self.config.store_dir(), |p| fs::remove_dir_all(p))?;
+        remove(&self.config.store_dir(), |p| remove_dir(p))?;
         if membership.role == Role::Worker {
             remove(&self.config.kubeconfig(), |p| fs::remove_file(p))?;
         }
@@ -535,6 +535,16 @@ fn remove(path: &PathBuf, how: impl Fn(&PathBuf) -> io::Result<()>) -> Result<()
             Err(Refusal::unavailable(format!("remove {}: {}", path.display(), chain(&e))))
         }
         _ => Ok(()),
+    }
+}
+
+/// Removes a directory with all it holds. One that is a disk of its own, as the store's may be, is emptied and stays.
+fn remove_dir(path: &Path) -> io::Result<()> {
+    match fs::remove_dir_all(path) {
+        Err(error) if error.kind() == io::ErrorKind::ResourceBusy => {
+            if fs::read_dir(path)?.next().is_some() { Err(error) } else { Ok(()) }
+        }
+        done => done,
     }
 }
 

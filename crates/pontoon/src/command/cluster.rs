@@ -62,8 +62,9 @@ pub(super) async fn join(
         (true, None) => {
             format!("This node ({node}) is a {role} of that cluster already, and goes on as such.")
         }
-        (true, Some(problem)) => format!(
-            "This node ({node}) is a {role} of that cluster already, but cannot go on as such yet: {problem}"
+        (true, Some(problem)) => anyhow::bail!(
+            "this node ({node}) is a {role} of that cluster already, but cannot go on as such: {problem}; it goes on by \
+             itself when that is mended, or `pontoon leave` gives the membership up"
         ),
     };
     output::say(output, &joined, &words)
