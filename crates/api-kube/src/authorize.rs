@@ -333,7 +333,7 @@ mod tests {
             check(&node, pods(verb), false);
         }
         check(&node, Attributes { subresource: "exec", ..pods("create") }, false);
-        check(&node, Attributes { resource: "events", ..pods("create") }, true);
+        check(&node, Attributes { resource: "events", ..pods("create") }, false);
     }
 
     #[test]

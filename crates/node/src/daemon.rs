@@ -109,7 +109,7 @@ impl Daemon {
             locks.push(lock(dir)?);
         }
         let store = ImageStore::open(config.image_dir()).map_err(StartError::Images)?;
-        pontoon_image::builtin::ensure(&store, std::path::Path::new("/proc/self/exe"))
+        pontoon_image::builtin::ensure(&store, Path::new("/proc/self/exe"))
             .await
             .map_err(StartError::Images)?;
         let registries = crate::registries::read(&config)?;
@@ -566,7 +566,7 @@ fn make_private_dir(dir: &PathBuf) -> Result<(), StartError> {
     fs::set_permissions(dir, fs::Permissions::from_mode(0o700)).map_err(failed)
 }
 
-fn lock(dir: &std::path::Path) -> Result<File, StartError> {
+fn lock(dir: &Path) -> Result<File, StartError> {
     let path = dir.join("lock");
     let file = File::create(&path).map_err(|source| StartError::File {
         action: "open",
