@@ -64,6 +64,7 @@ fn a_worker_removed_while_it_was_off_stops_its_pods_and_says_why() {
 #[test]
 fn a_manager_removed_while_it_was_off_gives_its_copy_up() {
     let Some(world) = crate::world::cluster(&["a", "b", "c"]) else { return };
+    let key = gossip_key(&world, "a");
     world.kill("c");
     wait("the dead manager is removed", || world.on("a", &["node", "rm", "c"]).ok.then_some(()));
     world.start("c");
@@ -72,7 +73,6 @@ fn a_manager_removed_while_it_was_off_gives_its_copy_up() {
     assert!(!world.data_dir("c").join("admin.kubeconfig").exists());
     // All others hear each other while the key changes, and after.
     world.wait_for_nodes("a", 2);
-    let key = gossip_key(&world, "a");
     wait("the key changes on both", || {
         let now = gossip_key(&world, "a");
         (now != key && now == gossip_key(&world, "b")).then_some(())
