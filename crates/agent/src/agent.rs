@@ -207,6 +207,7 @@ impl Agent {
             ports: shared.ports.subscribe(),
             problems: self.inner.problems.clone(),
         };
+        services.begin();
         tasks.spawn(services.run(shutdown.clone()));
         tasks.spawn(self.clone().tell_node(shutdown.clone()));
         tasks.spawn(self.clone().remove_leftovers(shutdown.clone()));

@@ -36,3 +36,10 @@ pub struct Assignments {
     /// Pods of other nodes whose names must resolve here.
     pub service_pods: BTreeMap<ObjectKey, Arc<Pod>>,
 }
+
+impl Assignments {
+    /// Whether anything was told, now or before the daemon started.
+    pub(crate) fn is_known(&self) -> bool {
+        self.complete || self.remembered
+    }
+}

@@ -42,6 +42,10 @@ const MOST_MESSAGE_BYTES: usize = 1 << 20;
 const BLOCK: usize = 32 * 1024;
 /// A client that takes nothing for so long is gone.
 const PATIENCE: Duration = Duration::from_secs(60);
+/// kubectl (1.32) begins to read before it has made the streams that it reads to, and then throws away what comes
+/// ("Unknown stream id 1, discarding message"): four of a thousand short commands on a busy machine had no output. So
+/// nothing is sent to it at once.
+const SETTLING: Duration = Duration::from_millis(30);
 
 type Socket = WebSocketStream<TokioIo<Upgraded>>;
 type Sink = Arc<Mutex<SplitSink<Socket, Message>>>;
@@ -116,6 +120,7 @@ async fn serve(upgrade: OnUpgrade, session: Result<ExecSession, AccessError>) {
     let socket = WebSocketStream::from_raw_socket(io, Role::Server, Some(config)).await;
     let (sink, stream) = socket.split();
     let sink: Sink = Arc::new(Mutex::new(sink));
+    tokio::time::sleep(SETTLING).await;
     let carried = match session {
         Ok(session) => carry(sink, stream, session).await,
         Err(refused) => finish(&sink, stream, &failure(&refused)).await,

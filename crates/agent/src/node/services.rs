@@ -53,6 +53,15 @@ struct Done {
 }
 
 impl Services {
+    /// Says before the first status is told that a node of which nothing is known can connect no pods: a node that has
+    /// just joined is not ready. One that starts again goes on with what it remembers.
+    pub(crate) fn begin(&self) {
+        let assignments = self.assignments.borrow();
+        if !assignments.is_known() {
+            self.tell(None);
+        }
+    }
+
     pub(crate) async fn run(mut self, shutdown: CancellationToken) {
         let (zone, _) = watch::channel(Arc::new(Zone::empty(&self.config.cluster_domain)));
         let mut done =
@@ -61,13 +70,13 @@ impl Services {
         loop {
             let assignments = self.assignments.borrow_and_update().clone();
             let ports = self.ports.borrow_and_update().clone();
-            let kept = if assignments.complete || assignments.remembered {
+            let kept = if assignments.is_known() {
                 self.keep(&assignments, &ports, &mut done, &shutdown).await
             } else {
                 Ok(())
             };
             let failed = kept.is_err() || done.dns_failed;
-            self.tell(&assignments, kept.err());
+            self.tell(kept.err());
             retry = if failed { (retry * 2).min(LONGEST_RETRY) } else { FIRST_RETRY };
             tokio::select! {
                 () = shutdown.cancelled() => return,
@@ -79,11 +88,10 @@ impl Services {
         }
     }
 
-    fn tell(&self, assignments: &Assignments, error: Option<WireError>) {
+    fn tell(&self, error: Option<WireError>) {
         let problem = match error {
             Some(error) => Some(format!("the node's network is not as it should be: {error}")),
-            // Until the managers are heard nothing is known to be wrong.
-            None if !assignments.complete || self.network.gateway().is_some() => None,
+            None if self.network.gateway().is_some() => None,
             None => Some("the node has no pod range yet".to_owned()),
         };
         self.problems.set(Part::Network, problem);

@@ -128,7 +128,10 @@ fn files(kubectl: &Kubectl) {
 
 fn surroundings(kubectl: &Kubectl) {
     let shell = |container: &str, line: &str| {
-        kubectl.try_run(&format!("exec box -c {container} -- sh -c '{line}'")).out
+        let done = kubectl.try_run(&format!("exec box -c {container} -- sh -c '{line}'"));
+        // What the command says on standard error is wanted; what kubectl says is not.
+        assert!(!done.err.contains("discarding message"), "{line}: {}", done.err);
+        done.out
     };
     let variables = shell("main", "echo $COLOR $PW $NODE $MEMORY $BOTH $all_color $pw");
     assert_eq!(variables, "red s3cret a 67108864 red-s3cret red s3cret\n");
