@@ -6,6 +6,7 @@ use std::sync::Arc;
 use hyper::body::Incoming;
 use k8s_openapi::api::core::v1::Node;
 use pontoon_gossip::Status;
+use pontoon_model::names;
 use pontoon_objects::ListOptions;
 use pontoon_store::Read;
 use serde::Deserialize;
@@ -39,10 +40,15 @@ pub(super) async fn list(shared: &Arc<Shared>) -> Result<Value, Refusal> {
 fn describe(member: &Member, record: &NodeRecord, node: Option<&Node>) -> Value {
     let spec = node.and_then(|node| node.spec.as_ref());
     let status = node.and_then(|node| node.status.as_ref());
+    let is_kept_free =
+        spec.and_then(|spec| spec.taints.as_ref()).into_iter().flatten().any(|taint| {
+            [names::TAINT_NOT_READY, names::TAINT_UNREACHABLE].contains(&taint.key.as_str())
+        });
     let ready = status
         .and_then(|status| status.conditions.as_ref()?.iter().find(|c| c.type_ == "Ready"))
         .map_or("Joining", |condition| match condition.status.as_str() {
-            "True" => "Ready",
+            // Ready is who takes pods: the taint goes a moment after the condition has come.
+            "True" if !is_kept_free => "Ready",
             _ => "NotReady",
         });
     let cordoned = spec.and_then(|spec| spec.unschedulable).unwrap_or(false);
