@@ -41,7 +41,7 @@ impl Identity {
         Identity::new(format!("{NODE_USER_PREFIX}{name}"), [NODES.to_owned()])
     }
 
-    pub(crate) fn is_anonymous(&self) -> bool {
+    pub fn is_anonymous(&self) -> bool {
         self.groups.iter().any(|group| group == UNAUTHENTICATED)
     }
 

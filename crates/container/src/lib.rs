@@ -16,7 +16,7 @@ mod seccomp;
 pub mod shim;
 pub mod spec;
 
-pub use error::{Error, Result};
+pub use error::{Error, Refusal, Result};
 pub use exec::{ExecExit, ExecInput, ExecOutput, ExecSession, Resizer, WindowSize};
 pub use info::{ContainerInfo, ContainerState, Event, Exit, Stats};
 pub use runtime::{Runtime, RuntimeConfig};

@@ -45,7 +45,11 @@ fn whole_tar(inner: &Inner, layer: &BlobInfo) -> Result<Digest> {
     let scan = || -> io::Result<Digest> {
         let plain = decompress(file, inner.limits.bytes)?;
         let mut tar = TarReader::new(Hashing::new(plain), inner.limits.entries);
-        while tar.next_entry()?.is_some() {}
+        let mut packed = Packed::default();
+        while let Some(entry) = tar.next_entry()? {
+            packed.see(&entry.path);
+        }
+        packed.check()?;
         if !tar.ended() {
             return Err(io::Error::new(
                 io::ErrorKind::UnexpectedEof,
@@ -56,6 +60,33 @@ fn whole_tar(inner: &Inner, layer: &BlobInfo) -> Result<Digest> {
         Ok(digest)
     };
     scan().map_err(ImageError::Archive)
+}
+
+/// What tells an archive of images from a root filesystem.
+#[derive(Default)]
+struct Packed {
+    docker: bool,
+    oci: bool,
+    layers: bool,
+}
+
+impl Packed {
+    fn see(&mut self, path: &[u8]) {
+        let path = path.strip_prefix(b"./").unwrap_or(path);
+        self.docker |= path == b"manifest.json";
+        self.oci |= path == b"oci-layout";
+        self.layers |= path.starts_with(b"blobs/sha256") || path.ends_with(b".tar");
+    }
+
+    fn check(&self) -> io::Result<()> {
+        let kind = match (self.layers, self.oci, self.docker) {
+            (true, true, _) => "an oci-archive",
+            (true, false, true) => "a docker-archive",
+            _ => return Ok(()),
+        };
+        let words = format!("this is {kind}, no root filesystem: use `pontoon image load`");
+        Err(io::Error::new(io::ErrorKind::InvalidData, words))
+    }
 }
 
 fn check(changes: &ImportChanges) -> Result<()> {

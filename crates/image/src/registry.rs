@@ -34,6 +34,9 @@ const READ_TIMEOUT: Duration = Duration::from_secs(60);
 const ATTEMPTS: u32 = 3;
 const FIRST_PAUSE: Duration = Duration::from_millis(500);
 
+/// What rustls says of a server that speaks no TLS.
+const NOT_TLS: &str = "InvalidContentType";
+
 /// How registries are reached. A registry is named by `host[:port]`, as in image names.
 #[derive(Debug, Clone, Default)]
 pub struct RegistryConfig {
@@ -259,6 +262,12 @@ fn explain(reference: &Reference, auth: &RegistryAuth, error: &OciDistributionEr
             reason = format!("{reason}: {text}");
         }
         source = cause.source();
+    }
+    if reason.contains(NOT_TLS) {
+        let registry = reference.registry().unwrap_or("HOST[:PORT]");
+        reason = format!(
+            "{reason}; it seems to speak plain HTTP: to allow that, start the daemons with --insecure-registry {registry}"
+        );
     }
     ImageError::Registry { reference, reason }
 }

@@ -34,6 +34,9 @@ pub struct Machine {
     pub bridge: String,
     /// Parent of the cgroups that may be made in it.
     pub cgroup_parent: String,
+    /// What its program is told beside what all are.
+    #[serde(default)]
+    pub args: Vec<String>,
     pub(crate) keeper: Option<Process>,
     pub(crate) init: Option<Process>,
     #[serde(skip)]

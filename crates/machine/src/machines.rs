@@ -31,7 +31,7 @@ pub enum MachineError {
     File { action: &'static str, path: PathBuf, source: io::Error },
     #[error("{action} of machine {name}")]
     Network { action: &'static str, name: String, source: NetworkError },
-    #[error("no machine is named {0}; `pontoon machine ls` lists them")]
+    #[error("machine {0:?} not found; see `pontoon machine ls`")]
     NotFound(String),
     #[error("a machine named {0} is there already")]
     Exists(String),
@@ -114,11 +114,11 @@ impl Machines {
         })
     }
 
-    /// Makes a machine, not started yet.
+    /// Makes a machine, not started yet. Its program will be told `args` beside its own, whenever it starts.
     ///
     /// # Errors
     /// When the name is taken or impossible, or the bridge cannot be made.
-    pub async fn create(&self, name: &str) -> Result<Machine, MachineError> {
+    pub async fn create(&self, name: &str, args: &[String]) -> Result<Machine, MachineError> {
         check_name(name)?;
         let lock = self.lock_all().await?;
         let others = self.list()?;
@@ -138,6 +138,7 @@ impl Machines {
             gateway,
             cgroup_parent: format!("{}-{name}", subnet.bridge),
             bridge: subnet.bridge,
+            args: args.to_vec(),
             keeper: None,
             init: None,
             dir: self.dir.join(name),
@@ -178,6 +179,7 @@ impl Machines {
             .arg(name)
             .arg(&program.path)
             .args(program.args.iter().map(|arg| fill_in(arg, &machine)))
+            .args(&machine.args)
             .env("PONTOON_DATA_DIR", machine.data_dir())
             .env("PONTOON_RUN_DIR", machine.run_dir())
             .stdin(Stdio::piped())

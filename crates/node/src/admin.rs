@@ -17,7 +17,6 @@ use tokio_util::task::TaskTracker;
 
 use crate::daemon::Shared;
 use crate::listen;
-use crate::member::manager::kube;
 use crate::rpc::{Body, Refusal, json};
 
 const PREFIX: &str = "/pontoon/v1/";
@@ -59,8 +58,8 @@ async fn answer(shared: Arc<Shared>, request: Request<Incoming>) -> Response<Bod
             let (parts, body) = request.into_parts();
             route(&shared, &rest, &parts, body).await
         }
-        None => match shared.with_member(async |member| Ok(member.manager()?.api.clone())).await {
-            Ok(api) => Ok(kube(api, Identity::admin(), request).await),
+        None => match shared.with_member(async |member| Ok(member.manager()?.clone())).await {
+            Ok(manager) => Ok(manager.kube(Identity::admin(), request).await),
             Err(refusal) => Err(refusal),
         },
     };
@@ -85,7 +84,10 @@ async fn route(
             cluster::join_token(shared, body).await.map(|v| json(&v))
         }
         (&Method::GET, ["members"]) => cluster::members(shared).await.map(|v| json(&v)),
-        (&Method::GET, ["kubeconfig"]) => cluster::kubeconfig(shared).await.map(|v| json(&v)),
+        (&Method::GET, ["kubeconfig"]) => {
+            let server = query::one(query, "server");
+            cluster::kubeconfig(shared, server.as_deref()).await.map(|v| json(&v))
+        }
         (&Method::GET, ["nodes"]) => nodes::list(shared).await.map(|v| json(&v)),
         (&Method::POST, ["nodes", name, "role"]) => {
             nodes::change_role(shared, name, body).await.map(|v| json(&v))

@@ -464,7 +464,7 @@ pub(crate) fn new_id() -> u64 {
 /// The refusal for a name that no node has.
 #[must_use]
 pub(crate) fn no_such_node(name: &str) -> Refusal {
-    Refusal::not_found(format!("no node is named {name}; `pontoon node ls` lists them"))
+    Refusal::not_found(format!("node {name:?} not found; see `pontoon node ls`"))
 }
 
 fn node_key(name: &str) -> Bytes {

@@ -3,6 +3,8 @@
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 
+use ipnet::Ipv4Net;
+
 /// Port of join and manager traffic.
 pub const MANAGER_PORT: u16 = 2377;
 /// Port of gossip, UDP and TCP.
@@ -99,4 +101,39 @@ pub fn parse_address(text: &str, default_port: u16) -> Option<SocketAddr> {
     }
     let bare = text.strip_prefix('[').and_then(|t| t.strip_suffix(']')).unwrap_or(text);
     bare.parse::<IpAddr>().ok().map(|ip| SocketAddr::new(ip, default_port))
+}
+
+/// The smallest that ranges of addresses may be.
+pub mod longest_prefix {
+    /// Of pods: every node has this much of it.
+    pub const NODES: u8 = 24;
+    /// Of services.
+    pub const SERVICES: u8 = 28;
+}
+
+/// `text` as a range of addresses that a cluster may have.
+///
+/// # Errors
+/// Why it may not, beginning with the text.
+pub fn parse_range(text: &str, longest: u8) -> Result<Ipv4Net, String> {
+    let parsed: Ipv4Net = text
+        .parse()
+        .map_err(|_| format!("{text:?} is no range of IPv4 addresses, such as 10.244.0.0/16"))?;
+    if parsed.trunc() != parsed {
+        return Err(format!("{parsed} has host bits set; do you mean {}?", parsed.trunc()));
+    }
+    let first = parsed.network();
+    if first.is_loopback()
+        || first.is_multicast()
+        || first.is_link_local()
+        || first.octets()[0] == 0
+    {
+        return Err(format!(
+            "{parsed}: these addresses have another use; take a private range, such as 10.244.0.0/16"
+        ));
+    }
+    if parsed.prefix_len() > longest || parsed.prefix_len() < 8 {
+        return Err(format!("{parsed}: the prefix must be /8 to /{longest}"));
+    }
+    Ok(parsed)
 }

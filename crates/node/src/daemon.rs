@@ -320,10 +320,7 @@ impl Shared {
         if let Err(refusal) = member.say_goodbye().await
             && !force
         {
-            return Err(Refusal::conflict(format!(
-                "{}; `pontoon leave --force` leaves all the same",
-                refusal.message
-            )));
+            return Err(refusal.unless_forced("leaves all the same"));
         }
         // The cluster has let this node go: it must not come back to it by itself, also not after a restart.
         let membership = Membership { leaving: true, ..member.membership() };
@@ -458,7 +455,7 @@ impl Shared {
     /// # Errors
     /// When this node is no manager.
     pub async fn records(&self) -> Result<Records, Refusal> {
-        self.with_member(async |member| Ok(member.manager()?.records.clone())).await
+        self.with_member(async |member| Ok(member.manager()?.with_quorum()?.records.clone())).await
     }
 }
 

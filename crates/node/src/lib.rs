@@ -20,6 +20,7 @@ mod member;
 mod membership;
 pub mod node_labels;
 mod node_removal;
+mod quorum;
 mod registries;
 mod report;
 pub mod resolve;

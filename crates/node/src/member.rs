@@ -347,6 +347,7 @@ impl Member {
     /// When the cluster cannot spare it or cannot be reached.
     pub async fn say_goodbye(&self) -> Result<(), Refusal> {
         if let Some(manager) = &self.inner.manager {
+            manager.with_quorum()?;
             let voters = manager.store.members().len();
             if voters <= 1 {
                 return Err(Refusal::conflict(

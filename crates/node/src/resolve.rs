@@ -13,8 +13,10 @@ use crate::rpc::{Refusal, chain};
 pub enum ResolveError {
     #[error("read /etc/resolv.conf")]
     Configuration(#[source] hickory_resolver::net::NetError),
-    #[error("no answer for {name}")]
-    Lookup { name: String, source: hickory_resolver::net::NetError },
+    #[error("there is no address of that name")]
+    NoSuchName,
+    #[error("no name server answers")]
+    Lookup(#[source] hickory_resolver::net::NetError),
 }
 
 /// Where a manager is reached that is written as an address or a name, with or without a port.
@@ -54,9 +56,10 @@ pub async fn addresses(name: &str) -> Result<Vec<IpAddr>, ResolveError> {
     builder.options_mut().attempts = 3;
     builder.options_mut().timeout = std::time::Duration::from_secs(1);
     let resolver = builder.build().map_err(ResolveError::Configuration)?;
-    let found = resolver
-        .lookup_ip(name)
-        .await
-        .map_err(|source| ResolveError::Lookup { name: name.to_owned(), source })?;
+    let found =
+        resolver.lookup_ip(name).await.map_err(|error| match error.is_no_records_found() {
+            true => ResolveError::NoSuchName,
+            false => ResolveError::Lookup(error),
+        })?;
     Ok(found.iter().collect())
 }

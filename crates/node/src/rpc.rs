@@ -83,6 +83,16 @@ impl Refusal {
         Self::new(StatusCode::INTERNAL_SERVER_ERROR, chain(error))
     }
 
+    /// The refusal to leave, with what makes it happen all the same; told once.
+    #[must_use]
+    pub fn unless_forced(self, effect: &str) -> Self {
+        let command = "`pontoon leave --force`";
+        if self.message.contains(command) {
+            return Self::conflict(self.message);
+        }
+        Self::conflict(format!("{}; {command} {effect}", self.message))
+    }
+
     /// The refusal as an answer.
     #[must_use]
     pub fn into_response(self) -> Response<Body> {
@@ -100,7 +110,7 @@ pub(crate) fn chain(error: &(dyn std::error::Error + 'static)) -> String {
     let mut cause = error.source();
     while let Some(next) = cause {
         let words = next.to_string();
-        if !text.ends_with(&words) {
+        if !text.contains(&words) {
             text.push_str(": ");
             text.push_str(&words);
         }
@@ -140,4 +150,26 @@ where
         .to_bytes();
     let bytes = if bytes.is_empty() { Bytes::from_static(b"null") } else { bytes };
     serde_json::from_slice(&bytes).map_err(|e| Refusal::bad_request(format!("read the body: {e}")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn advice_is_told_once() {
+        let plain = Refusal::unavailable("no manager answers").unless_forced("leaves");
+        assert_eq!(plain.message, "no manager answers; `pontoon leave --force` leaves");
+        let told = plain.clone().unless_forced("leaves all the same");
+        assert_eq!(told.message, plain.message);
+    }
+
+    #[test]
+    fn a_cause_is_told_once() {
+        #[derive(Debug, thiserror::Error)]
+        #[error("look up the name: refused (by the server)")]
+        struct Outer(#[source] io::Error);
+        let error = Outer(io::Error::other("refused"));
+        assert_eq!(chain(&error), "look up the name: refused (by the server)");
+    }
 }

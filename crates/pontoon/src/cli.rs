@@ -1,9 +1,12 @@
 //! The command line: every command with its options and an example.
 
+mod values;
+
 use std::net::IpAddr;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use values::{cluster_range, label, manager, node_label, number, port, service_range, token_at};
 
 /// Joins independent Linux servers into one machine that runs containers.
 #[derive(Parser)]
@@ -29,6 +32,7 @@ pub(crate) struct Global {
         long,
         global = true,
         env = "PONTOON_DATA_DIR",
+        hide_env_values = true,
         default_value = "/var/lib/pontoon",
         value_name = "DIR",
         help_heading = "Global options"
@@ -39,6 +43,7 @@ pub(crate) struct Global {
         long,
         global = true,
         env = "PONTOON_RUN_DIR",
+        hide_env_values = true,
         default_value = "/run/pontoon",
         value_name = "DIR",
         help_heading = "Global options"
@@ -95,7 +100,10 @@ pub(crate) enum Command {
     )]
     JoinToken(JoinToken),
     /// The cluster's nodes
-    #[command(subcommand)]
+    #[command(
+        subcommand,
+        after_help = "Example:\n  pontoon node ls\n  pontoon node drain b && pontoon node rm b --force"
+    )]
     Node(Node),
     /// Every node as gossip sees it
     #[command(after_help = "Example:\n  pontoon members")]
@@ -103,19 +111,27 @@ pub(crate) enum Command {
     /// This node: its role, the leader, the state's revision
     #[command(after_help = "Example:\n  pontoon status")]
     Status,
-    /// Print the kubeconfig with all rights (on a manager)
-    #[command(after_help = "Example:\n  pontoon kubeconfig > ~/.kube/config && kubectl get nodes")]
-    Kubeconfig,
+    /// Print the kubeconfig with all rights (on a manager): a context for each manager, this one's first
+    #[command(
+        after_help = "Examples:\n  pontoon kubeconfig > ~/.kube/config && kubectl get nodes\n  pontoon kubeconfig --server b                    begins with manager b\n  kubectl --context pontoon-b get nodes            asks manager b"
+    )]
+    Kubeconfig(Kubeconfig),
     /// This node's images
-    #[command(subcommand)]
+    #[command(
+        subcommand,
+        after_help = "Examples:\n  docker save web:1 | pontoon image load -\n  pontoon image ls"
+    )]
     Image(Image),
     /// Run an application: a Deployment, with a Service when it has a port
     #[command(
-        after_help = "Example:\n  pontoon run hello --image pontoon.local/hello --replicas 6 --port 80:8080"
+        after_help = "Example:\n  pontoon run hello --image pontoon.local/hello --replicas 6 --port 80:8080\n\n`kubectl scale deployment hello --replicas 9` changes how many; `pontoon service rm hello` removes it."
     )]
     Run(Run),
     /// The cluster's services
-    #[command(subcommand)]
+    #[command(
+        subcommand,
+        after_help = "Examples:\n  pontoon service ls\n  pontoon service rm hello\n\n`kubectl scale deployment hello --replicas 9` changes how many pods there are."
+    )]
     Service(Service),
     /// The cluster's pods
     #[command(after_help = "Example:\n  pontoon ps -A")]
@@ -127,7 +143,10 @@ pub(crate) enum Command {
     #[command(after_help = "Example:\n  pontoon exec -it web-0 -- sh")]
     Exec(Exec),
     /// Local machines: nodes made of namespaces on this computer
-    #[command(subcommand)]
+    #[command(
+        subcommand,
+        after_help = "Examples:\n  pontoon machine create a b c\n  pontoon machine ssh a -- pontoon init\n  pontoon machine rm --all"
+    )]
     Machine(Machine),
     /// Three nodes on this machine, an application on them, a node killed, nothing lost
     #[command(
@@ -152,15 +171,38 @@ pub(crate) enum Command {
 #[derive(Args, Clone)]
 pub(crate) struct Daemon {
     /// This node's name in the cluster: a DNS label [default: the host name]
-    #[arg(long, env = "PONTOON_NODE_NAME", value_name = "NAME")]
+    #[arg(long, env = "PONTOON_NODE_NAME", hide_env_values = true, value_name = "NAME")]
     pub node_name: Option<String>,
     /// Parent of all cgroups that this daemon makes
     #[arg(long, default_value = "pontoon", value_name = "PATH")]
     pub cgroup_parent: String,
+    #[command(flatten)]
+    pub registries: Registries,
+    /// Label for this node, KEY=VALUE; may be given several times
+    #[arg(long, value_name = "KEY=VALUE", value_parser = node_label)]
+    pub label: Vec<(String, String)>,
+    /// How the daemon's log is written [default: text with `up` and on a terminal, json elsewhere]
+    #[arg(long, value_enum, value_name = "FORMAT")]
+    pub log_format: Option<LogFormat>,
+}
+
+/// How a daemon's log is written.
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum LogFormat {
+    /// Lines for people
+    Text,
+    /// A JSON object a line
+    Json,
+}
+
+/// How a daemon reaches registries.
+#[derive(Args, Clone, Default)]
+pub(crate) struct Registries {
     /// Registry to be spoken to over plain HTTP; may be given several times
     #[arg(
         long,
         env = "PONTOON_INSECURE_REGISTRY",
+        hide_env_values = true,
         value_delimiter = ',',
         value_name = "HOST:PORT"
     )]
@@ -171,9 +213,6 @@ pub(crate) struct Daemon {
     /// PEM file of certificates that registries are trusted by beside the system's; may be given several times
     #[arg(long, value_name = "FILE")]
     pub registry_ca: Vec<PathBuf>,
-    /// Label for this node, KEY=VALUE; may be given several times
-    #[arg(long, value_name = "KEY=VALUE", value_parser = node_label)]
-    pub label: Vec<(String, String)>,
 }
 
 /// Options of `init`.
@@ -183,10 +222,10 @@ pub(crate) struct Init {
     #[arg(long, value_name = "ADDR")]
     pub advertise_addr: Option<IpAddr>,
     /// Addresses of pods; every node has a /24 of it
-    #[arg(long, default_value = "10.244.0.0/16", value_name = "CIDR")]
+    #[arg(long, default_value = "10.244.0.0/16", value_name = "CIDR", value_parser = cluster_range)]
     pub cluster_cidr: String,
     /// Addresses of services
-    #[arg(long, default_value = "10.96.0.0/16", value_name = "CIDR")]
+    #[arg(long, default_value = "10.96.0.0/16", value_name = "CIDR", value_parser = service_range)]
     pub service_cidr: String,
 }
 
@@ -197,7 +236,7 @@ pub(crate) struct Join {
     #[arg(long)]
     pub token: String,
     /// A manager's address; the port is 2377 unless given
-    #[arg(value_name = "HOST[:PORT]")]
+    #[arg(value_name = "HOST[:PORT]", value_parser = manager)]
     pub manager: String,
     /// Address at which other nodes reach this one [default: that towards the manager]
     #[arg(long, value_name = "ADDR")]
@@ -218,11 +257,19 @@ pub(crate) struct Up {
     #[command(flatten)]
     pub daemon: Daemon,
     /// Join the cluster of this manager instead of making one
-    #[arg(long, value_name = "TOKEN@HOST[:PORT]")]
-    pub join: Option<String>,
+    #[arg(long, value_name = "TOKEN@HOST[:PORT]", value_parser = token_at)]
+    pub join: Option<(String, String)>,
     /// Address at which other nodes reach this one
     #[arg(long, value_name = "ADDR")]
     pub advertise_addr: Option<IpAddr>,
+}
+
+/// Options of `kubeconfig`.
+#[derive(Args)]
+pub(crate) struct Kubeconfig {
+    /// The manager to begin with, by its name; or the address under which the API is reached, such as a load balancer's
+    #[arg(long, value_name = "NAME|ADDR[:PORT]")]
+    pub server: Option<String>,
 }
 
 /// Options of `join-token`.
@@ -249,7 +296,10 @@ pub(crate) enum RoleName {
 #[derive(Subcommand)]
 pub(crate) enum Node {
     /// List the nodes
-    #[command(visible_alias = "list", after_help = "Example:\n  pontoon node ls")]
+    #[command(
+        visible_alias = "list",
+        after_help = "Example:\n  pontoon node ls\n\nAVAILABILITY is Active (takes pods), Cordoned (takes no new ones) or Drained (takes none, and a drain would find\nnothing to move)."
+    )]
     Ls,
     /// Show all about a node
     #[command(after_help = "Example:\n  pontoon node inspect a -o yaml")]
@@ -257,7 +307,7 @@ pub(crate) enum Node {
     /// Move all pods off a node and let no new ones on
     #[command(after_help = "Example:\n  pontoon node drain a")]
     Drain { name: String },
-    /// Let pods on a drained node again
+    /// Let pods on a drained or cordoned node again
     #[command(after_help = "Example:\n  pontoon node activate a")]
     Activate { name: String },
     /// Make a worker a manager
@@ -329,11 +379,11 @@ pub(crate) struct Run {
     #[arg(long, default_value = "pontoon.local/hello")]
     pub image: String,
     /// How many pods
-    #[arg(long, default_value_t = 1)]
+    #[arg(long, default_value_t = 1, value_parser = number::<u32>)]
     pub replicas: u32,
     /// A port of the service and the container's behind it, PORT[:CONTAINER-PORT]
-    #[arg(long, value_name = "PORT[:PORT]")]
-    pub port: Option<String>,
+    #[arg(long, value_name = "PORT[:PORT]", value_parser = port)]
+    pub port: Option<(u16, u16)>,
     /// Open the service's port on every node as well
     #[arg(long, requires = "port")]
     pub node_port: bool,
@@ -354,6 +404,15 @@ pub(crate) enum Service {
     /// List the services
     #[command(visible_alias = "list", after_help = "Example:\n  pontoon service ls")]
     Ls(Scope),
+    /// Remove applications: the Deployment and the Service of each name
+    #[command(after_help = "Example:\n  pontoon service rm hello web")]
+    Rm {
+        #[arg(required = true)]
+        names: Vec<String>,
+        /// Namespace
+        #[arg(long, short, default_value = "default")]
+        namespace: String,
+    },
 }
 
 /// Which namespace to look at.
@@ -381,7 +440,7 @@ pub(crate) struct Logs {
     #[arg(long, short)]
     pub follow: bool,
     /// Only the last lines
-    #[arg(long, value_name = "LINES")]
+    #[arg(long, value_name = "LINES", value_parser = number::<u64>)]
     pub tail: Option<u64>,
     /// The log of the container before its last restart
     #[arg(long, short)]
@@ -417,6 +476,8 @@ pub(crate) enum Machine {
     Create {
         #[arg(required = true)]
         names: Vec<String>,
+        #[command(flatten)]
+        registries: Registries,
     },
     /// List the machines
     #[command(visible_alias = "list", after_help = "Example:\n  pontoon machine ls")]
@@ -430,22 +491,35 @@ pub(crate) enum Machine {
     },
     /// Shut machines down
     #[command(after_help = "Example:\n  pontoon machine stop a")]
-    Stop { names: Vec<String> },
+    Stop(Names),
     /// Start machines that are stopped
     #[command(after_help = "Example:\n  pontoon machine start a")]
-    Start { names: Vec<String> },
+    Start(Names),
     /// Power machines off: everything in them is killed at once
     #[command(after_help = "Example:\n  pontoon machine kill a")]
-    Kill { names: Vec<String> },
+    Kill(Names),
     /// Pull machines' network cables: they run on, cut off from all others
     #[command(after_help = "Example:\n  pontoon machine disconnect a")]
-    Disconnect { names: Vec<String> },
+    Disconnect(Names),
     /// Put the network cables of machines back
     #[command(after_help = "Example:\n  pontoon machine connect a")]
-    Connect { names: Vec<String> },
+    Connect(Names),
     /// Remove machines with all they hold
-    #[command(after_help = "Example:\n  pontoon machine rm a b c")]
-    Rm { names: Vec<String> },
+    #[command(after_help = "Examples:\n  pontoon machine rm a b c\n  pontoon machine rm --all")]
+    Rm {
+        #[arg(required_unless_present = "all", conflicts_with = "all")]
+        names: Vec<String>,
+        /// All of this data directory
+        #[arg(long)]
+        all: bool,
+    },
+}
+
+/// Some machines.
+#[derive(Args)]
+pub(crate) struct Names {
+    #[arg(required = true)]
+    pub names: Vec<String>,
 }
 
 /// Options of `demo`.
@@ -462,7 +536,7 @@ pub(crate) struct Hello {
     #[command(subcommand)]
     pub command: Option<HelloCommand>,
     /// Port to answer on
-    #[arg(long, default_value_t = 8080, env = "PORT")]
+    #[arg(long, default_value_t = 8080, env = "PORT", hide_env_values = true, value_parser = number::<u16>)]
     pub port: u16,
 }
 
@@ -474,78 +548,13 @@ pub(crate) enum HelloCommand {
     Get {
         url: String,
         /// How often, each on a connection of its own
-        #[arg(long, short = 'n', default_value_t = 1)]
+        #[arg(long, short = 'n', default_value_t = 1, value_parser = number::<u32>)]
         times: u32,
         /// Longest wait for one answer
-        #[arg(long, default_value_t = 3000, value_name = "MS")]
+        #[arg(long, default_value_t = 3000, value_name = "MS", value_parser = number::<u64>)]
         timeout_ms: u64,
     },
     /// Look a name up as pods do and print its addresses
     #[command(after_help = "Example:\n  pontoon hello resolve hello.default")]
     Resolve { name: String },
-}
-
-/// A label that a node may give itself; others would be left out by the managers.
-fn node_label(text: &str) -> Result<(String, String), String> {
-    let (key, value) = label(text)?;
-    if let Some(fault) = pontoon_node::node_labels::fault(&key, &value) {
-        return Err(format!("{text:?} is no label: {fault}"));
-    }
-    if !pontoon_node::node_labels::is_own(&key) {
-        return Err(format!(
-            "a node cannot give itself the label {key}; once it has joined: kubectl label node NAME {text}"
-        ));
-    }
-    Ok((key, value))
-}
-
-fn label(text: &str) -> Result<(String, String), String> {
-    text.split_once('=')
-        .filter(|(key, _)| !key.is_empty())
-        .map(|(key, value)| (key.to_owned(), value.to_owned()))
-        .ok_or_else(|| format!("{text:?} is not of the form KEY=VALUE"))
-}
-
-#[cfg(test)]
-mod tests {
-    use clap::{CommandFactory, Parser};
-
-    use super::Cli;
-
-    #[test]
-    fn a_node_is_not_started_with_labels_that_are_not_its_own() {
-        let start = |label: &str| Cli::try_parse_from(["pontoon", "daemon", "--label", label]);
-        for broken in ["a b=c", "disk=very fast", "/x=1", "disk=-"] {
-            let refused = start(broken).err().map(|e| e.to_string()).unwrap_or_default();
-            assert!(refused.contains("is no label"), "{broken}: {refused}");
-        }
-        assert!(start("disk=ssd").is_ok() && start("topology.kubernetes.io/zone=a").is_ok());
-        for label in
-            ["node-role.kubernetes.io/control-plane=", "node-restriction.kubernetes.io/a=b"]
-        {
-            let refused = start(label).err().map(|e| e.to_string()).unwrap_or_default();
-            assert!(refused.contains("kubectl label node NAME"), "{refused}");
-        }
-    }
-
-    fn without_example(command: &clap::Command, path: &str, found: &mut Vec<String>) {
-        let path = format!("{path} {}", command.get_name());
-        let help = command.get_after_help().map(ToString::to_string).unwrap_or_default();
-        let leaves: Vec<_> = command.get_subcommands().filter(|c| c.get_name() != "help").collect();
-        if leaves.is_empty() && !help.contains("Example") {
-            found.push(path.clone());
-        }
-        for leaf in leaves {
-            without_example(leaf, &path, found);
-        }
-    }
-
-    #[test]
-    fn every_command_has_help_with_an_example() {
-        let command = Cli::command();
-        command.clone().debug_assert();
-        let mut found = Vec::new();
-        without_example(&command, "", &mut found);
-        assert!(found.is_empty(), "no example: {found:?}");
-    }
 }

@@ -3,7 +3,7 @@
 
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, bail};
+use anyhow::Context;
 use bytes::Bytes;
 use http::{Method, Request, Response, StatusCode, header};
 use http_body_util::combinators::UnsyncBoxBody;
@@ -18,6 +18,32 @@ use tokio::net::UnixStream;
 
 /// A body to send: whole or streamed.
 pub(crate) type Body = UnsyncBoxBody<Bytes, std::io::Error>;
+
+/// What the daemon says is wrong.
+#[derive(Debug)]
+struct Refused {
+    status: StatusCode,
+    message: String,
+}
+
+impl std::fmt::Display for Refused {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+impl std::error::Error for Refused {}
+
+/// Whether the daemon says that there is no such thing.
+pub(crate) fn is_not_found(error: &anyhow::Error) -> bool {
+    error.downcast_ref::<Refused>().is_some_and(|r| r.status == StatusCode::NOT_FOUND)
+}
+
+/// The error that a thing of this name is not there, in the same words for all; another error stays as it is.
+pub(crate) fn named(kind: &str, name: &str, list: &str) -> impl Fn(anyhow::Error) -> anyhow::Error {
+    let words = format!("{kind} {name:?} not found; see `pontoon {list}`");
+    move |error| if is_not_found(&error) { anyhow::anyhow!("{words}") } else { error }
+}
 
 /// A client of one daemon.
 #[derive(Clone)]
@@ -129,8 +155,7 @@ pub(crate) async fn checked(response: Response<Incoming>) -> anyhow::Result<Resp
         .ok()
         .and_then(|value| Some(value.get("message")?.as_str()?.to_owned()))
         .unwrap_or_else(|| String::from_utf8_lossy(&bytes).trim().to_owned());
-    if message.is_empty() {
-        bail!("the daemon answered {status}");
-    }
-    bail!("{message}")
+    let message =
+        if message.is_empty() { format!("the daemon answered {status}") } else { message };
+    Err(Refused { status, message }.into())
 }

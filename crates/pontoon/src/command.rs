@@ -10,12 +10,14 @@ mod kube;
 mod machine;
 mod node;
 
+use std::io::Write;
 use std::process::ExitCode;
 
 use clap::CommandFactory;
 
 use crate::cli::{Cli, Command, Service};
 use crate::client::Client;
+use crate::output::Out;
 
 /// Runs the command that the user gave.
 ///
@@ -34,12 +36,15 @@ pub(crate) async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::JoinToken(options) => cluster::join_token(&client, output, &options).await?,
         Command::Members => cluster::members(&client, output).await?,
         Command::Status => cluster::status(&client, output).await?,
-        Command::Kubeconfig => cluster::kubeconfig(&client, output).await?,
+        Command::Kubeconfig(options) => cluster::kubeconfig(&client, output, &options).await?,
         Command::Node(command) => node::run(&client, output, command).await?,
         Command::Image(command) => image::run(&client, output, command).await?,
         Command::Run(options) => application::run(&client, output, options).await?,
         Command::Service(Service::Ls(scope)) => {
             kube::print_list(&client, output, &scope, "services").await?;
+        }
+        Command::Service(Service::Rm { names, namespace }) => {
+            application::remove(&client, output, &namespace, &names).await?;
         }
         Command::Ps(scope) => kube::print_list(&client, output, &scope, "pods").await?,
         Command::Logs(options) => kube::logs(&client, &options).await?,
@@ -48,7 +53,9 @@ pub(crate) async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Demo(options) => return demo::run(&global, &options).await,
         Command::Completion { shell } => {
             let mut command = Cli::command();
-            clap_complete::generate(shell, &mut command, "pontoon", &mut std::io::stdout());
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut command, "pontoon", &mut script);
+            Out.write_all(&script)?;
         }
         Command::Hello(options) => return crate::hello::run(options).await,
     }

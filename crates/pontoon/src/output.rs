@@ -1,7 +1,7 @@
 //! What commands print: tables that fit kubectl's look, JSON, YAML, and errors with their causes.
 
 use std::borrow::Cow;
-use std::io::{IsTerminal, Write};
+use std::io::{self, IsTerminal, Write};
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -9,6 +9,49 @@ use indicatif::ProgressBar;
 use serde_json::Value;
 
 use crate::cli::Output;
+
+/// Standard output. That its reader has gone (`pontoon node ls | head -1`) is told apart from other broken pipes: then
+/// there is nobody to tell anything.
+pub(crate) struct Out;
+
+/// Whoever read standard output reads no more.
+#[derive(Debug)]
+pub(crate) struct Closed;
+
+impl std::fmt::Display for Closed {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("standard output is closed")
+    }
+}
+
+impl std::error::Error for Closed {}
+
+/// An error of standard output.
+pub(crate) fn of_stdout(error: io::Error) -> io::Error {
+    match error.kind() {
+        io::ErrorKind::BrokenPipe => io::Error::other(Closed),
+        _ => error,
+    }
+}
+
+impl Write for Out {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        io::stdout().write(bytes).map_err(of_stdout)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        io::stdout().flush().map_err(of_stdout)
+    }
+}
+
+/// Whether it failed only since nobody reads what it prints.
+fn is_closed(error: &anyhow::Error) -> bool {
+    let is_it = |cause: &(dyn std::error::Error + 'static)| {
+        let inner = cause.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
+        inner.is_some_and(|inner| inner.is::<Closed>())
+    };
+    error.chain().any(is_it)
+}
 
 /// Columns of text under headings.
 pub(crate) struct Table {
@@ -29,7 +72,7 @@ impl Table {
         self.rows.push(cells);
     }
 
-    fn print(&self, output: Output, out: &mut impl Write) -> std::io::Result<()> {
+    fn print(&self, output: Output, out: &mut impl Write) -> io::Result<()> {
         let hidden = if output == Output::Wide { 0 } else { self.wide };
         let columns = self.headings.len() - hidden;
         let headings: Vec<String> = self.headings.iter().map(|h| (*h).to_owned()).collect();
@@ -46,7 +89,7 @@ pub(crate) fn print_columns<'a>(
     headings: &'a [String],
     rows: impl Iterator<Item = &'a [String]> + Clone,
     out: &mut impl Write,
-) -> std::io::Result<()> {
+) -> io::Result<()> {
     let mut widths: Vec<usize> = headings.iter().map(|h| h.chars().count()).collect();
     for row in rows.clone() {
         for (width, cell) in widths.iter_mut().zip(row) {
@@ -72,9 +115,11 @@ pub(crate) fn print(
     value: &Value,
     table: impl FnOnce(&Value) -> Table,
 ) -> anyhow::Result<()> {
-    let mut out = std::io::stdout().lock();
     match output {
-        Output::Table | Output::Wide => table(value).print(output, &mut out)?,
+        Output::Table | Output::Wide => {
+            table(value).print(output, &mut Out)?;
+            warn(value);
+        }
         Output::Json | Output::Yaml => document(output, value)?,
     }
     Ok(())
@@ -85,10 +130,9 @@ pub(crate) fn print(
 /// # Errors
 /// When standard output is closed.
 pub(crate) fn document(output: Output, value: &Value) -> anyhow::Result<()> {
-    let mut out = std::io::stdout().lock();
     match output {
-        Output::Yaml => write!(out, "{}", serde_saphyr::to_string(value)?)?,
-        _ => writeln!(out, "{}", serde_json::to_string_pretty(value)?)?,
+        Output::Yaml => write!(Out, "{}", serde_saphyr::to_string(value)?)?,
+        _ => writeln!(Out, "{}", serde_json::to_string_pretty(value)?)?,
     }
     Ok(())
 }
@@ -99,10 +143,21 @@ pub(crate) fn document(output: Output, value: &Value) -> anyhow::Result<()> {
 /// When standard output is closed.
 pub(crate) fn say(output: Output, value: &Value, words: &str) -> anyhow::Result<()> {
     match output {
-        Output::Table | Output::Wide => writeln!(std::io::stdout().lock(), "{words}")?,
+        Output::Table | Output::Wide => {
+            writeln!(Out, "{words}")?;
+            warn(value);
+        }
         Output::Json | Output::Yaml => document(output, value)?,
     }
     Ok(())
+}
+
+/// Tells the warning of an answer, if it has one.
+fn warn(answer: &Value) {
+    if let Some(words) = answer["warning"].as_str() {
+        // Nobody is left to tell when standard error is closed.
+        drop(writeln!(io::stderr().lock(), "warning: {words}"));
+    }
 }
 
 /// A line on the terminal that moves while something takes its time; gone when this is dropped.
@@ -125,8 +180,17 @@ impl Drop for Working {
 
 /// Prints an error with its causes and gives the exit code for it.
 pub(crate) fn failed(error: &anyhow::Error) -> ExitCode {
+    if is_closed(error) {
+        return ExitCode::SUCCESS;
+    }
+    tell(error);
+    ExitCode::FAILURE
+}
+
+/// Prints an error with its causes.
+pub(crate) fn tell(error: &anyhow::Error) {
     let text = format!("{error:#}");
-    let mut err = std::io::stderr().lock();
+    let mut err = io::stderr().lock();
     // Nobody is left to tell when standard error is closed, too.
     let told = if err.is_terminal() {
         writeln!(err, "\x1b[31merror:\x1b[0m {text}")
@@ -134,7 +198,6 @@ pub(crate) fn failed(error: &anyhow::Error) -> ExitCode {
         writeln!(err, "error: {text}")
     };
     drop(told);
-    ExitCode::FAILURE
 }
 
 /// Text of a JSON value: a string as it is, `-` for nothing.
@@ -143,5 +206,52 @@ pub(crate) fn text(value: &Value) -> String {
         Value::Null => "-".to_owned(),
         Value::String(text) => text.clone(),
         other => other.to_string(),
+    }
+}
+
+/// How long ago a time is, as kubectl says it; `-` for what is none.
+pub(crate) fn age(time: &Value, now: jiff::Timestamp) -> String {
+    let then = time.as_str().and_then(|text| text.parse::<jiff::Timestamp>().ok());
+    let Some(then) = then else { return "-".to_owned() };
+    let seconds = (now.as_second() - then.as_second()).max(0);
+    let (minutes, hours, days) = (seconds / 60, seconds / 3600, seconds / 86400);
+    match seconds {
+        0..120 => format!("{seconds}s"),
+        120..7200 => format!("{minutes}m"),
+        7200..172_800 => format!("{hours}h"),
+        172_800..63_072_000 => format!("{days}d"),
+        _ => format!("{}y", days / 365),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn ages_are_short() {
+        let now: jiff::Timestamp = "2026-01-02T00:00:00Z".parse().unwrap();
+        for (time, shown) in [
+            ("2026-01-01T23:59:30Z", "30s"),
+            ("2026-01-01T23:50:00.5Z", "10m"),
+            ("2026-01-01T20:00:00Z", "4h"),
+            ("2025-12-20T00:00:00Z", "13d"),
+            ("2020-01-01T00:00:00Z", "6y"),
+            ("2027-01-01T00:00:00Z", "0s"),
+            ("long ago", "-"),
+        ] {
+            assert_eq!(age(&json!(time), now), shown, "{time}");
+        }
+        assert_eq!(age(&Value::Null, now), "-");
+    }
+
+    #[test]
+    fn only_standard_output_ends_quietly() {
+        let broken = || io::Error::from(io::ErrorKind::BrokenPipe);
+        let of_output = anyhow::Error::new(of_stdout(broken())).context("print");
+        assert!(is_closed(&of_output));
+        assert!(!is_closed(&anyhow::Error::new(broken()).context("ask the daemon")));
     }
 }

@@ -26,8 +26,8 @@ impl Drop for Raw {
     }
 }
 
-/// Columns and rows of the terminal on standard output.
+/// Columns and rows of the terminal: the one that is written to, or read from.
 pub(crate) fn size() -> Option<(u16, u16)> {
-    let size = tcgetwinsize(std::io::stdout()).ok()?;
+    let size = tcgetwinsize(std::io::stdout()).or_else(|_| tcgetwinsize(std::io::stdin())).ok()?;
     Some((size.ws_col, size.ws_row))
 }

@@ -50,7 +50,10 @@ pub(crate) async fn follow_leadership(core: Arc<Core>) {
             core.replica.lessor.renew_all();
         }
         if now != before {
-            tracing::info!(leader = ?now.leader, me = now.is_me, term = now.term, "leadership");
+            let members = core.members();
+            let name = |id| members.iter().find(|m| m.id == id).map(|m| m.name.as_str());
+            let leader = now.leader.and_then(name).unwrap_or("none");
+            tracing::info!(leader, me = now.is_me, term = now.term, "leadership");
             core.leadership.send_replace(now);
         }
         tokio::select! {

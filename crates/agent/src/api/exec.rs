@@ -10,7 +10,7 @@ use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, header};
 use http_body_util::{BodyExt, Empty};
 use hyper::upgrade::{OnUpgrade, Upgraded};
 use hyper_util::rt::TokioIo;
-use pontoon_container::{ExecInput, ExecSession, Exit, Resizer, WindowSize};
+use pontoon_container::{Error, ExecInput, ExecSession, Exit, Refusal, Resizer, WindowSize};
 use serde::Deserialize;
 use serde_json::json;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
@@ -40,6 +40,8 @@ const CLOSE: u8 = 255;
 
 const MOST_MESSAGE_BYTES: usize = 1 << 20;
 const BLOCK: usize = 32 * 1024;
+/// How the reason begins for which a program is not found.
+const NO_SUCH_FILE: &str = "No such file or directory";
 /// A client that takes nothing for so long is gone.
 const PATIENCE: Duration = Duration::from_secs(60);
 /// kubectl (1.32) begins to read before it has made the streams that it reads to, and then throws away what comes
@@ -123,7 +125,7 @@ async fn serve(upgrade: OnUpgrade, session: Result<ExecSession, AccessError>) {
     tokio::time::sleep(SETTLING).await;
     let carried = match session {
         Ok(session) => carry(sink, stream, session).await,
-        Err(refused) => finish(&sink, stream, &failure(&refused)).await,
+        Err(refused) => finish(&sink, stream, &refusal(&refused)).await,
     };
     if let Err(error) = carried {
         debug!(%error, "a command's WebSocket ended");
@@ -186,6 +188,17 @@ fn result(exit: pontoon_container::Result<Exit>) -> serde_json::Value {
         }),
         Err(error) => failure(&error),
     }
+}
+
+/// Why a command was not begun; where the container has no such program, with the exit code that a shell gives then. As
+/// a reason it is no exit code: to kubectl it is an error of the server, as from any other kubelet.
+fn refusal(error: &AccessError) -> serde_json::Value {
+    let mut status = failure(error);
+    if let AccessError::Runtime(Error::Refused(Refusal::Program { reason, .. })) = error {
+        let code = if reason.starts_with(NO_SUCH_FILE) { "127" } else { "126" };
+        status["details"] = json!({"causes": [{"reason": "ExitCode", "message": code}]});
+    }
+    status
 }
 
 fn failure(error: &dyn std::fmt::Display) -> serde_json::Value {
@@ -323,6 +336,19 @@ mod tests {
         assert_eq!(result(Ok(exit(0)))["status"], "Success");
         let failed = result(Ok(exit(3)));
         assert_eq!(failed["details"]["causes"][0], json!({"reason": "ExitCode", "message": "3"}));
+    }
+
+    #[test]
+    fn a_program_that_is_not_there_has_a_shells_exit_code() {
+        let refused = |reason: &str| {
+            let (program, reason) = ("nope".to_owned(), reason.to_owned());
+            refusal(&AccessError::Runtime(Error::Refused(Refusal::Program { program, reason })))
+        };
+        let missing = refused(&std::io::Error::from_raw_os_error(2).to_string());
+        assert_eq!(missing["details"]["causes"][0]["message"], "127");
+        assert_eq!(missing["reason"], "InternalError", "kubectl shows the message of this one");
+        let denied = refused(&std::io::Error::from_raw_os_error(13).to_string());
+        assert_eq!(denied["details"]["causes"][0]["message"], "126");
     }
 
     #[test]

@@ -227,6 +227,8 @@ async fn refusals_say_what_to_do() {
     pull(&app, &config).await.unwrap();
     assert!(!format!("{config:?}").contains("secret"));
 
+    let plain = pull(&app, &RegistryConfig::default()).await.unwrap_err().to_string();
+    assert!(plain.contains(&format!("--insecure-registry {address}")), "{plain}");
     let absent = pull(&format!("{address}/team/none:1"), &config).await.unwrap_err();
     assert!(matches!(absent, ImageError::NotFound(_)), "{absent}");
     let homeless = pull("app", &config).await.unwrap_err();

@@ -150,6 +150,18 @@ async fn import_makes_an_image_with_the_changes_asked_for() {
         .import(Cursor::new(cut), &reference, ImportChanges::default(), Progress::none())
         .await;
     assert!(matches!(refused, Err(ImageError::Archive(_))), "{refused:?}");
+    for (archive, kind) in [
+        (Sample::small("x").docker_archive("a:1"), "a docker-archive"),
+        (tar_of(&[("oci-layout", b"{}"), ("blobs/sha256/x", b"")]), "an oci-archive"),
+    ] {
+        let none = ImportChanges::default();
+        let import = fixture.store.import(Cursor::new(archive), &reference, none, Progress::none());
+        let words = import.await.unwrap_err().to_string();
+        assert!(words.contains(kind) && words.contains("pontoon image load"), "{words}");
+    }
+    let passwords = [b"root:x:0:0:root:/root:/bin/sh\n".repeat(40)].concat();
+    let words = fixture.load(passwords).await.unwrap_err().to_string();
+    assert!(words.contains("no tar archive") && !words.contains("root"), "{words}");
     let wrong = ImportChanges { env: vec!["=x".into()], ..ImportChanges::default() };
     let import = fixture.store.import(Cursor::new(rootfs), &reference, wrong, Progress::none());
     assert!(import.await.is_err());

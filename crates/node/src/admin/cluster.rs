@@ -9,14 +9,13 @@ use rand::Rng;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use crate::config::MANAGER_PORT;
+use crate::config::{MANAGER_PORT, longest_prefix, parse_range};
 use crate::daemon::{Joined, Shared};
 use crate::identity::Role;
-use crate::membership::Membership;
+use crate::kubeconfig;
+use crate::membership::{ManagerAddress, Membership};
+use crate::quorum::{is_alive, tolerance};
 use crate::rpc::{Refusal, read_json};
-
-/// Prefix length of every node's pod range.
-const NODE_PREFIX: u8 = 24;
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
@@ -28,8 +27,8 @@ struct Init {
 
 pub(super) async fn init(shared: &Arc<Shared>, body: Incoming) -> Result<Value, Refusal> {
     let options: Init = read_json(body).await?;
-    let cluster = range("--cluster-cidr", &options.cluster_cidr, NODE_PREFIX)?;
-    let service = range("--service-cidr", &options.service_cidr, 28)?;
+    let cluster = range("--cluster-cidr", &options.cluster_cidr, longest_prefix::NODES)?;
+    let service = range("--service-cidr", &options.service_cidr, longest_prefix::SERVICES)?;
     if cluster.contains(&service) || service.contains(&cluster) {
         return Err(Refusal::bad_request(format!(
             "--cluster-cidr {cluster} and --service-cidr {service} overlap; give them ranges of their own"
@@ -50,33 +49,7 @@ pub(super) async fn init(shared: &Arc<Shared>, body: Incoming) -> Result<Value, 
 }
 
 fn range(option: &str, text: &str, longest: u8) -> Result<Ipv4Net, Refusal> {
-    let parsed: Ipv4Net = text.parse().map_err(|_| {
-        Refusal::bad_request(format!(
-            "{option} {text:?} is no range of IPv4 addresses, such as 10.244.0.0/16"
-        ))
-    })?;
-    if parsed.trunc() != parsed {
-        return Err(Refusal::bad_request(format!(
-            "{option} {parsed} has host bits set; do you mean {}?",
-            parsed.trunc()
-        )));
-    }
-    let first = parsed.network();
-    if first.is_loopback()
-        || first.is_multicast()
-        || first.is_link_local()
-        || first.octets()[0] == 0
-    {
-        return Err(Refusal::bad_request(format!(
-            "{option} {parsed}: these addresses have another use; take a private range, such as 10.244.0.0/16"
-        )));
-    }
-    if parsed.prefix_len() > longest || parsed.prefix_len() < 8 {
-        return Err(Refusal::bad_request(format!(
-            "{option} {parsed}: the prefix must be /8 to /{longest}"
-        )));
-    }
-    Ok(parsed)
+    parse_range(text, longest).map_err(|why| Refusal::bad_request(format!("{option} {why}")))
 }
 
 #[derive(Deserialize)]
@@ -110,9 +83,13 @@ struct Leave {
 
 pub(super) async fn leave(shared: &Arc<Shared>, body: Incoming) -> Result<Value, Refusal> {
     let options: Leave = read_json(body).await?;
+    let warning = shared.member().await.and_then(|member| {
+        let managers = member.manager().ok()?.store.members().len();
+        tolerance(managers.saturating_sub(1))
+    });
     let change = shared.clone();
     shared.to_the_end(async move { change.leave(options.force).await }).await?;
-    Ok(json!({ "left": true }))
+    Ok(json!({ "left": true, "warning": warning }))
 }
 
 #[derive(Deserialize)]
@@ -141,8 +118,12 @@ pub(super) async fn join_token(shared: &Arc<Shared>, body: Incoming) -> Result<V
 }
 
 pub(super) async fn members(shared: &Arc<Shared>) -> Result<Value, Refusal> {
-    let members =
-        shared.with_member(async |member| Ok(member.gossip().members().borrow().clone())).await?;
+    let (members, warning) = shared
+        .with_member(async |member| {
+            let lost = member.manager().ok().and_then(|manager| manager.quorum.lost());
+            Ok((member.gossip().members().borrow().clone(), lost))
+        })
+        .await?;
     let list: Vec<Value> = members
         .iter()
         .map(|member| {
@@ -155,7 +136,7 @@ pub(super) async fn members(shared: &Arc<Shared>) -> Result<Value, Refusal> {
             })
         })
         .collect();
-    Ok(json!({ "members": list }))
+    Ok(json!({ "members": list, "warning": warning }))
 }
 
 pub(super) async fn status(shared: &Arc<Shared>) -> Result<Value, Refusal> {
@@ -192,7 +173,10 @@ pub(super) async fn status(shared: &Arc<Shared>) -> Result<Value, Refusal> {
             _ => None,
         };
         problems.extend(problem);
+        problems.extend(manager.quorum.lost());
+        status["warning"] = json!(manager.quorum.warning());
     }
+    tell_reachable(&mut status, &member.gossip().members().borrow());
     status["problem"] = json!((!problems.is_empty()).then(|| problems.join("; ")));
     Ok(status)
 }
@@ -203,15 +187,30 @@ fn describe(status: &mut Value, membership: &Membership) {
     status["cluster"] = json!(membership.cluster);
     status["role"] = json!(membership.role);
     status["address"] = json!(membership.advertise);
-    let names: Vec<&str> = membership.managers.iter().map(|m| m.name.as_str()).collect();
-    status["managers"] = json!(names.join(" "));
+    let manager = |m: &ManagerAddress| json!({ "name": m.name, "address": m.address.ip() });
+    status["managers"] = json!(membership.managers.iter().map(manager).collect::<Vec<Value>>());
 }
 
-pub(super) async fn kubeconfig(shared: &Arc<Shared>) -> Result<Value, Refusal> {
-    shared.with_member(async |member| member.manager().map(drop)).await?;
-    let path = shared.config.kubeconfig();
-    match tokio::fs::read_to_string(&path).await {
-        Ok(text) => Ok(json!({ "kubeconfig": text })),
-        Err(error) => Err(Refusal::unavailable(format!("read {}: {error}", path.display()))),
+/// Adds to each manager whether gossip finds it there.
+fn tell_reachable(status: &mut Value, members: &[pontoon_gossip::Member]) {
+    for manager in status["managers"].as_array_mut().into_iter().flatten() {
+        let is_there = members.iter().any(|m| manager["name"] == *m.name && is_alive(m));
+        manager["reachable"] = json!(is_there);
     }
+}
+
+/// The kubeconfig of this manager, with a context for each of the others. `server` is the one it begins with.
+pub(super) async fn kubeconfig(
+    shared: &Arc<Shared>,
+    server: Option<&str>,
+) -> Result<Value, Refusal> {
+    let membership =
+        shared.with_member(async |member| member.manager().map(|_| member.membership())).await?;
+    let path = shared.config.kubeconfig();
+    let text = tokio::fs::read_to_string(&path).await;
+    let text = text.map_err(|e| Refusal::unavailable(format!("read {}: {e}", path.display())))?;
+    let first = server.map_or(Ok(membership.advertise.to_string()), |server| {
+        kubeconfig::host_of(server, &membership.managers)
+    })?;
+    Ok(json!({ "kubeconfig": kubeconfig::with_all(&text, &first, &membership.managers)? }))
 }

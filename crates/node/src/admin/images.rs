@@ -36,7 +36,7 @@ pub(super) fn list(shared: &Arc<Shared>) -> Value {
                 "reference": image.reference.to_string(),
                 "digest": image.digest.to_string(),
                 "size": image.size,
-                "created": image.created,
+                "created": image.created.as_deref().map(in_seconds),
                 "platform": image.platform,
             })
         })
@@ -83,7 +83,13 @@ pub(super) async fn remove(shared: &Arc<Shared>, query: Option<&str>) -> Result<
     let in_use = move |layer: &Path| {
         known.get_or_init(|| layers().ok()).as_ref().is_none_or(|known| known.contains(layer))
     };
-    let removed = shared.images.store.remove(&reference, in_use).await.map_err(refused)?;
+    let removed = shared.images.store.remove(&reference, in_use).await.map_err(|e| match e {
+        ImageError::NotFound(name) => {
+            let name = name.to_string();
+            Refusal::not_found(format!("image {name:?} not found; see `pontoon image ls`"))
+        }
+        other => refused(other),
+    })?;
     Ok(
         json!({ "reference": reference.to_string(), "blobs": removed.blobs, "layers": removed.layers, "bytes": removed.bytes }),
     )
@@ -157,6 +163,25 @@ fn refused(error: ImageError) -> Refusal {
     Refusal::bad_request(chain(&error))
 }
 
+/// A time as RFC 3339 with whole seconds; whatever else an image says of it stays as it is.
+fn in_seconds(text: &str) -> String {
+    let second = |time: jiff::Timestamp| jiff::Timestamp::from_second(time.as_second()).ok();
+    let rounded = text.parse().ok().and_then(second);
+    rounded.map_or_else(|| text.to_owned(), |time| time.to_string())
+}
+
 fn reader(body: Incoming) -> impl AsyncRead + Send + Unpin + 'static {
     StreamReader::new(body.into_data_stream().map_err(io::Error::other))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::in_seconds;
+
+    #[test]
+    fn times_have_whole_seconds() {
+        assert_eq!(in_seconds("2024-05-06T07:08:09.123456789Z"), "2024-05-06T07:08:09Z");
+        assert_eq!(in_seconds("2024-05-06T09:08:09.5+02:00"), "2024-05-06T07:08:09Z");
+        assert_eq!(in_seconds("long ago"), "long ago");
+    }
 }

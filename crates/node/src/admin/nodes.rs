@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use hyper::body::Incoming;
 use k8s_openapi::api::core::v1::Node;
-use pontoon_gossip::Status;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use pontoon_model::names;
 use pontoon_objects::ListOptions;
 use pontoon_store::Read;
@@ -16,6 +16,7 @@ use crate::cluster::{NodeRecord, no_such_node};
 use crate::daemon::Shared;
 use crate::identity::Role;
 use crate::member::Member;
+use crate::quorum::{is_alive, tolerance};
 use crate::rpc::{Refusal, read_json};
 
 /// All nodes with what is known of them, one object each.
@@ -23,8 +24,13 @@ pub(super) async fn list(shared: &Arc<Shared>) -> Result<Value, Refusal> {
     shared
         .with_member(async |member| {
             let manager = member.manager()?;
-            let records = manager.records.nodes(Read::Linearizable).await?;
-            let objects = manager.objects.list_as::<Node>(None, &ListOptions::default()).await;
+            // Without a quorum nobody knows more than this manager: it tells what it knows, and that it is no more.
+            let warning = manager.quorum.lost();
+            let how = if warning.is_some() { Read::Local } else { Read::Linearizable };
+            let records = manager.records.nodes(how).await?;
+            let resource_version = warning.is_some().then_some(0);
+            let options = ListOptions { resource_version, ..ListOptions::default() };
+            let objects = manager.objects.list_as::<Node>(None, &options).await;
             let objects = objects.map_err(|status| Refusal::unavailable(status.message))?;
             let by_name: BTreeMap<&str, &Node> = objects
                 .iter()
@@ -32,7 +38,8 @@ pub(super) async fn list(shared: &Arc<Shared>) -> Result<Value, Refusal> {
                 .collect();
             let list =
                 records.iter().map(|r| describe(member, r, by_name.get(r.name.as_str()).copied()));
-            Ok(json!({ "nodes": list.collect::<Vec<Value>>() }))
+            let warning = warning.map(|words| format!("as this node knew them last: {words}"));
+            Ok(json!({ "nodes": list.collect::<Vec<Value>>(), "warning": warning }))
         })
         .await
 }
@@ -52,12 +59,16 @@ fn describe(member: &Member, record: &NodeRecord, node: Option<&Node>) -> Value 
             _ => "NotReady",
         });
     let cordoned = spec.and_then(|spec| spec.unschedulable).unwrap_or(false);
+    let movable = |view: &pontoon_controllers::Cache| {
+        view.pods_on(&record.name).filter(|pod| is_movable(&pod.metadata)).count()
+    };
+    let movable = member.manager().map(|m| movable(&m.view.read())).unwrap_or(0);
     let version =
         status.and_then(|status| status.node_info.as_ref()).map(|i| i.kubelet_version.clone());
     json!({
         "name": record.name,
         "status": ready,
-        "availability": if cordoned { "Drain" } else { "Active" },
+        "availability": availability(cordoned, movable),
         "role": record.role,
         "managerStatus": manager_status(member, record),
         "version": version,
@@ -67,14 +78,28 @@ fn describe(member: &Member, record: &NodeRecord, node: Option<&Node>) -> Value 
     })
 }
 
+/// What a node takes: pods; no new ones; none, and a drain would find nothing to move.
+fn availability(cordoned: bool, movable: usize) -> &'static str {
+    match (cordoned, movable) {
+        (false, _) => "Active",
+        (true, 0) => "Drained",
+        (true, _) => "Cordoned",
+    }
+}
+
+/// Whether a drain moves the pod: a DaemonSet's belongs where it is.
+fn is_movable(pod: &ObjectMeta) -> bool {
+    let owner = pod.owner_references.as_ref().and_then(|owners| owners.first());
+    owner.is_none_or(|owner| owner.kind != "DaemonSet")
+}
+
 fn manager_status(member: &Member, record: &NodeRecord) -> Value {
     if record.role == Role::Worker {
         return Value::Null;
     }
     let Ok(manager) = member.manager() else { return Value::Null };
     let gossip = member.gossip().members();
-    let is_lost =
-        gossip.borrow().iter().any(|m| m.name == record.name && m.status == Status::Failed);
+    let is_lost = gossip.borrow().iter().any(|m| m.name == record.name && !is_alive(m));
     let found = manager.store.members().into_iter().find(|m| m.member.id == record.store);
     json!(match found {
         None => "Joining",
@@ -111,7 +136,8 @@ pub(super) async fn change_role(
                 records.demote(name, answers).await
             })
             .await?;
-        return Ok(json!({ "name": node.name, "role": node.role }));
+        let warning = warning_without(&nodes, &node.name);
+        return Ok(json!({ "name": node.name, "role": node.role, "warning": warning }));
     }
     let manager = shared.member().await.and_then(|member| member.manager().ok().cloned());
     let is_leaving = |m: &pontoon_store::MemberStatus| m.member.id == node.store;
@@ -134,8 +160,9 @@ pub(super) async fn remove(
 ) -> Result<Value, Refusal> {
     shared
         .with_member(async |member| {
-            let manager = member.manager()?;
-            let record = manager.records.node(name, Read::Linearizable).await?;
+            let manager = member.manager()?.with_quorum()?;
+            let nodes = manager.records.nodes(Read::Linearizable).await?;
+            let record = nodes.iter().find(|node| node.name == name);
             let record = record.ok_or_else(|| no_such_node(name))?;
             let members = member.gossip().members().borrow().clone();
             if members.iter().any(|m| m.name == name && is_alive(m)) && !force {
@@ -146,15 +173,31 @@ pub(super) async fn remove(
             if record.name == member.membership().node {
                 return Err(Refusal::conflict("this node cannot remove itself; `pontoon leave` does that"));
             }
-            crate::node_removal::remove(&manager.store, &manager.objects, &record).await?;
+            crate::node_removal::remove(&manager.store, &manager.objects, record).await?;
             if let Err(error) = member.gossip().force_leave(name).await {
                 tracing::debug!(%error, node = name, "forget a removed node");
             }
-            Ok(json!({ "name": name, "removed": true }))
+            let warning = warning_without(&nodes, name);
+            Ok(json!({ "name": name, "removed": true, "warning": warning }))
         })
         .await
 }
 
-fn is_alive(member: &pontoon_gossip::Member) -> bool {
-    matches!(member.status, Status::Alive | Status::Suspect)
+/// What is to be known when this one of the nodes is a manager no more.
+fn warning_without(nodes: &[NodeRecord], name: &str) -> Option<String> {
+    let managers = || nodes.iter().filter(|node| node.role == Role::Manager);
+    let staying = managers().filter(|node| node.name != name).count();
+    if staying == managers().count() { None } else { tolerance(staying) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn availability_tells_what_a_node_takes() {
+        assert_eq!(availability(false, 3), "Active");
+        assert_eq!(availability(true, 3), "Cordoned");
+        assert_eq!(availability(true, 0), "Drained");
+    }
 }

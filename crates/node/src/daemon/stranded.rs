@@ -106,10 +106,8 @@ impl Shared {
             && let Err(refusal) = stranded.membership.give_back().await
             && !force
         {
-            return Err(Refusal::conflict(format!(
-                "{}; `pontoon leave --force` leaves all the same: what only this node has is lost then",
-                refusal.message
-            )));
+            let effect = "leaves all the same: what only this node has is lost then";
+            return Err(refusal.unless_forced(effect));
         }
         let membership = Membership { leaving: true, ..stranded.membership };
         if let Err(error) = membership.save(&self.config.membership_file()) {

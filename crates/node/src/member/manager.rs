@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::{Method, Request, Response, StatusCode};
+use http::{Method, Request, Response, StatusCode, Uri};
 use hyper::body::Incoming;
 use pontoon_api_kube::{ApiServer, Identity};
 use pontoon_controllers::Settings;
@@ -28,9 +28,10 @@ use crate::join::sign;
 use crate::leader::Leader;
 use crate::listen;
 use crate::membership::Membership;
+use crate::quorum::Quorum;
 use crate::report::{InProcess, Sink};
 use crate::rpc::server::{ManagerService, RenewAnswer};
-use crate::rpc::{Body, Refusal, chain};
+use crate::rpc::{Body, Refusal, chain, json};
 use crate::tls::{ALPN_H2, ALPN_HTTP1, ALPN_STORE, Tls};
 use crate::transport::{ToManagers, ToNodes};
 use crate::view::View;
@@ -49,7 +50,8 @@ pub struct Manager {
     pub objects: Objects,
     pub view: Arc<View>,
     pub source: Source,
-    pub api: Arc<ApiServer>,
+    pub quorum: Quorum,
+    api: Arc<ApiServer>,
     sink: Sink,
     threads: Arc<StoreThreads>,
 }
@@ -98,6 +100,8 @@ impl Manager {
         let (known, nodes) = watch::channel(Arc::new(Vec::<NodeRecord>::new()));
         let (contact, in_contact) = watch::channel(false);
         let (keys, gossip_keys) = watch::channel(None);
+        let quorum =
+            Quorum::new(store.clone(), membership.store, members.clone(), in_contact.clone());
         let source = Source {
             view: view.clone(),
             records: nodes.clone(),
@@ -106,7 +110,7 @@ impl Manager {
         };
         let proxy = Arc::new(ToNodes { tls: tls.clone(), records: nodes });
         let api = Arc::new(ApiServer::new(objects.clone(), proxy, build_info(), stop.clone()));
-        let manager = Self { store, records, objects, view, source, api, sink, threads };
+        let manager = Self { store, records, objects, view, source, quorum, api, sink, threads };
         tasks.spawn(manager.view.clone().run(manager.objects.clone(), stop.clone()));
         tasks.spawn(manager.records.clone().follow(known, keys, stop.clone()));
         tasks.spawn(manager.records.clone().keep_contact(contact, stop.clone()));
@@ -123,6 +127,37 @@ impl Manager {
         tasks.spawn(manager.clone().serve_managers(manager_port, membership, tls, stop));
         tasks.spawn(manager.clone().serve_kube(kube_port, tls.clone(), stop.clone()));
         Ok(manager)
+    }
+
+    /// Itself, while the managers may agree on something.
+    ///
+    /// # Errors
+    /// When too few of them are there.
+    pub fn with_quorum(&self) -> Result<&Self, Refusal> {
+        self.quorum.check().map(|()| self)
+    }
+
+    /// Answers a Kubernetes request in the caller's name.
+    pub(crate) async fn kube(
+        self,
+        identity: Identity,
+        request: Request<Incoming>,
+    ) -> Response<Body> {
+        // Who is nobody is told nothing, by the API itself: it answers such with 401.
+        if !identity.is_anonymous()
+            && wants_quorum(request.uri())
+            && let Some(words) = self.quorum.lost()
+        {
+            return unavailable(&words);
+        }
+        let response = self.api.handle(identity, request).await;
+        // It was lost while the request waited for it.
+        match self.quorum.lost() {
+            Some(words) if response.status() == StatusCode::SERVICE_UNAVAILABLE => {
+                unavailable(&words)
+            }
+            _ => response,
+        }
     }
 
     /// This node's own way to report.
@@ -157,12 +192,11 @@ impl Manager {
     }
 
     async fn serve_kube(self, listener: TcpListener, tls: Tls, stop: CancellationToken) {
-        let (api, records) = (self.api, self.source.records);
         listen::tls(listener, tls, &[ALPN_H2, ALPN_HTTP1], stop, move |stream, peer| {
-            let (api, records) = (api.clone(), records.clone());
+            let manager = self.clone();
             listen::http(stream, move |request| {
-                let identity = identity(peer.as_ref(), &records.borrow());
-                kube(api.clone(), identity, request)
+                let identity = identity(peer.as_ref(), &manager.source.records.borrow());
+                manager.clone().kube(identity, request)
             })
         })
         .await;
@@ -238,13 +272,25 @@ impl Manager {
     }
 }
 
-/// Answers a Kubernetes request in the caller's name.
-pub(crate) async fn kube(
-    api: Arc<ApiServer>,
-    identity: Identity,
-    request: Request<Incoming>,
-) -> Response<Body> {
-    api.handle(identity, request).await
+/// Whether the request is about objects, and not content with what this manager remembers of them.
+fn wants_quorum(uri: &Uri) -> bool {
+    let words = uri.path().split('/').filter(|word| !word.is_empty()).count();
+    let is_of_objects = (uri.path().starts_with("/api/") && words > 2)
+        || (uri.path().starts_with("/apis/") && words > 3);
+    let of_any_age = ["watch=", "resourceVersion="];
+    let query = uri.query().unwrap_or_default();
+    is_of_objects && !of_any_age.iter().any(|word| query.contains(word))
+}
+
+/// The Kubernetes API's words for "not now".
+fn unavailable(message: &str) -> Response<Body> {
+    let status = StatusCode::SERVICE_UNAVAILABLE;
+    let mut response = json(&serde_json::json!({
+        "kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure",
+        "reason": "ServiceUnavailable", "code": status.as_u16(), "message": message,
+    }));
+    *response.status_mut() = status;
+    response
 }
 
 /// Who asks. A node's certificate outlives its node's removal; the record does not.
@@ -329,4 +375,22 @@ async fn found(
     records.create_cluster(&founding.cluster).await?;
     let node = membership.record();
     records.add_node(&node).await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_objects_want_a_quorum() {
+        let wants = |uri: &str| wants_quorum(&uri.parse().unwrap());
+        for uri in ["/api/v1/pods", "/apis/apps/v1/namespaces/default/deployments/a?limit=5"] {
+            assert!(wants(uri), "{uri}");
+        }
+        for uri in
+            ["/version", "/api", "/api/v1", "/apis/apps/v1", "/openapi/v3", "/api/v1/pods?watch=1"]
+        {
+            assert!(!wants(uri), "{uri}");
+        }
+    }
 }

@@ -1,10 +1,11 @@
 //! `pontoon run`: an application in one line.
 
-use anyhow::Context;
+use anyhow::{Context, bail};
+use http::Method;
 use serde_json::{Value, json};
 
 use crate::cli::{Output, Run};
-use crate::client::{Client, encode};
+use crate::client::{Client, encode, is_not_found};
 use crate::output;
 
 /// Makes a Deployment, and a Service when there is a port.
@@ -12,7 +13,7 @@ use crate::output;
 /// # Errors
 /// When the server refuses one of them; what it took stays, and the message says so.
 pub(super) async fn run(client: &Client, output: Output, options: Run) -> anyhow::Result<()> {
-    let port = options.port.as_deref().map(parse_port).transpose()?;
+    let port = options.port;
     let namespace = encode(&options.namespace);
     let deployment = client
         .post(
@@ -38,10 +39,36 @@ pub(super) async fn run(client: &Client, output: Output, options: Run) -> anyhow
     output::say(output, &made, &format!("made {words}"))
 }
 
-fn parse_port(text: &str) -> anyhow::Result<(u16, u16)> {
-    let (port, target) = text.split_once(':').unwrap_or((text, text));
-    let number = |text: &str| text.parse::<u16>().with_context(|| format!("{text:?} is no port"));
-    Ok((number(port)?, number(target)?))
+/// Removes what [`run`] made, under each of these names.
+///
+/// # Errors
+/// At the first name that nothing has; those before it are removed.
+pub(super) async fn remove(
+    client: &Client,
+    output: Output,
+    namespace: &str,
+    names: &[String],
+) -> anyhow::Result<()> {
+    for name in names {
+        let (space, part) = (encode(namespace), encode(name));
+        let mut removed = Vec::new();
+        for (kind, path) in [
+            ("service", format!("/api/v1/namespaces/{space}/services/{part}")),
+            ("deployment", format!("/apis/apps/v1/namespaces/{space}/deployments/{part}")),
+        ] {
+            match client.call(Method::DELETE, &path, None).await {
+                Ok(_) => removed.push(kind),
+                Err(error) if is_not_found(&error) => {}
+                Err(error) => return Err(error.context(format!("remove the {kind} {name}"))),
+            }
+        }
+        if removed.is_empty() {
+            bail!("service {name:?} not found; see `pontoon service ls`");
+        }
+        let said = json!({ "name": name, "removed": removed });
+        output::say(output, &said, &format!("removed {name} ({})", removed.join(", ")))?;
+    }
+    Ok(())
 }
 
 fn deployment(options: &Run, port: Option<(u16, u16)>) -> Value {

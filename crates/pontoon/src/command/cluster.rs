@@ -6,8 +6,8 @@ use anyhow::Context;
 use serde_json::{Value, json};
 
 use crate::cli::{self, Output, RoleName};
-use crate::client::Client;
-use crate::output::{self, Table, text};
+use crate::client::{Client, encode};
+use crate::output::{self, Out, Table, text};
 
 /// `pontoon init`.
 ///
@@ -140,7 +140,6 @@ pub(super) async fn status(client: &Client, output: Output) -> anyhow::Result<()
     if output == Output::Json || output == Output::Yaml {
         return output::document(output, &status);
     }
-    let mut out = std::io::stdout().lock();
     for (label, key) in [
         ("Node", "node"),
         ("Version", "version"),
@@ -151,30 +150,48 @@ pub(super) async fn status(client: &Client, output: Output) -> anyhow::Result<()
         ("Revision", "revision"),
         ("Managers", "managers"),
         ("Problem", "problem"),
+        ("Warning", "warning"),
     ] {
         match &status[key] {
             Value::Null if key == "cluster" => writeln!(
-                out,
+                Out,
                 "{label:<10}none; `pontoon init` makes one, `pontoon join` joins one"
             )?,
             Value::Null => {}
-            value => writeln!(out, "{label:<10}{}", text(value))?,
+            value if key == "managers" => writeln!(Out, "{label:<10}{}", manager_names(value))?,
+            value => writeln!(Out, "{label:<10}{}", text(value))?,
         }
     }
     Ok(())
+}
+
+/// The managers by name, with a word at those that do not answer.
+fn manager_names(managers: &Value) -> String {
+    let name = |manager: &Value| match manager["reachable"] == false {
+        true => format!("{} (unreachable)", text(&manager["name"])),
+        false => text(&manager["name"]),
+    };
+    let names: Vec<String> = managers.as_array().into_iter().flatten().map(name).collect();
+    names.join(", ")
 }
 
 /// `pontoon kubeconfig`.
 ///
 /// # Errors
 /// When this node is no manager.
-pub(super) async fn kubeconfig(client: &Client, output: Output) -> anyhow::Result<()> {
-    let answer = client.get("/pontoon/v1/kubeconfig").await?;
+pub(super) async fn kubeconfig(
+    client: &Client,
+    output: Output,
+    options: &cli::Kubeconfig,
+) -> anyhow::Result<()> {
+    let server = options.server.as_deref().map(|server| format!("?server={}", encode(server)));
+    let path = format!("/pontoon/v1/kubeconfig{}", server.unwrap_or_default());
+    let answer = client.get(&path).await?;
     if output == Output::Json {
         return output::document(output, &answer);
     }
     // YAML by nature.
     let config = answer["kubeconfig"].as_str().context("read the daemon's answer")?;
-    std::io::stdout().lock().write_all(config.as_bytes())?;
+    Out.write_all(config.as_bytes())?;
     Ok(())
 }

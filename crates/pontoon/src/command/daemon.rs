@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 use tracing_subscriber::EnvFilter;
 
 use super::cluster;
-use crate::cli::{self, Global};
+use crate::cli::{self, Global, LogFormat};
 use crate::client::Client;
 
 /// Runs the daemon until it is told to end; `then` runs beside it once it listens.
@@ -23,15 +23,17 @@ pub(super) async fn run(
     options: cli::Daemon,
     then: Option<futures::future::BoxFuture<'static, anyhow::Result<()>>>,
 ) -> anyhow::Result<()> {
-    log_to_stderr();
+    let is_text = std::io::stderr().is_terminal() || then.is_some();
+    let usual = if is_text { LogFormat::Text } else { LogFormat::Json };
+    log_to_stderr(options.log_format.unwrap_or(usual));
     let config = Config {
         data_dir: global.data_dir.clone(),
         run_dir: global.run_dir.clone(),
         node_name: options.node_name.map_or_else(host_name, Ok)?,
         cgroup_parent: options.cgroup_parent,
-        insecure_registries: options.insecure_registry,
-        default_registry: options.default_registry,
-        registry_ca: options.registry_ca,
+        insecure_registries: options.registries.insecure_registry,
+        default_registry: options.registries.default_registry,
+        registry_ca: options.registries.registry_ca,
         labels: options.label,
     };
     let stop = CancellationToken::new();
@@ -55,19 +57,11 @@ pub(super) async fn run(
 /// When the daemon cannot start, or the cluster will not have it.
 pub(super) async fn up(global: &Global, options: cli::Up) -> anyhow::Result<()> {
     let client = Client::new(&global.run_dir);
-    let membership = match &options.join {
-        None => None,
-        Some(text) => {
-            let Some((token, manager)) = text.split_once('@') else {
-                bail!("--join wants TOKEN@HOST, as in --join PNTN-1-…@192.0.2.1:2377");
-            };
-            Some(cli::Join {
-                token: token.to_owned(),
-                manager: manager.to_owned(),
-                advertise_addr: options.advertise_addr,
-            })
-        }
-    };
+    let membership = options.join.map(|(token, manager)| cli::Join {
+        token,
+        manager,
+        advertise_addr: options.advertise_addr,
+    });
     let (advertise_addr, output) = (options.advertise_addr, global.output);
     let then = async move {
         match membership {
@@ -109,16 +103,17 @@ fn stop_on_signal(stop: CancellationToken) -> anyhow::Result<impl Future<Output 
     })
 }
 
-/// Logs for people on a terminal, JSON for programs elsewhere. `PONTOON_LOG` chooses what, as in
+/// Logs in the form that is asked for. `PONTOON_LOG` chooses what, as in
 /// `PONTOON_LOG=debug` or `PONTOON_LOG=info,pontoon_store=trace`.
-fn log_to_stderr() {
+fn log_to_stderr(format: LogFormat) {
     let filter = EnvFilter::try_from_env("PONTOON_LOG")
         .unwrap_or_else(|_| EnvFilter::new("info,openraft=error"));
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
-    let set = if std::io::stderr().is_terminal() {
-        builder.try_init()
-    } else {
-        builder.json().flatten_event(true).try_init()
+    let set = match format {
+        LogFormat::Text => {
+            builder.with_ansi(std::io::stderr().is_terminal()).with_target(false).try_init()
+        }
+        LogFormat::Json => builder.json().flatten_event(true).try_init(),
     };
     if let Err(error) = set {
         // Only a second daemon in one process comes here; its lines go where the first one's go.

@@ -1,7 +1,7 @@
 //! `pontoon demo`: three machines, an application on them, one power-off, and what became of it.
 
 use std::collections::BTreeSet;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
@@ -40,7 +40,7 @@ pub(super) async fn run(global: &Global, options: &cli::Demo) -> anyhow::Result<
     };
     // Nothing when somebody ends it before it is through.
     let done = tokio::select! {
-        done = show(&machines, options.once) => Some(done),
+        done = show(&machines, &here.data_dir, options.once) => Some(done),
         () = told_to_end() => None,
     };
     if matches!(done, Some(Ok(()))) && !options.once {
@@ -61,11 +61,11 @@ pub(super) async fn run(global: &Global, options: &cli::Demo) -> anyhow::Result<
     }
 }
 
-async fn show(machines: &Machines, once: bool) -> anyhow::Result<()> {
+async fn show(machines: &Machines, data_dir: &Path, once: bool) -> anyhow::Result<()> {
     let began = Instant::now();
     progress("making three machines …");
     for name in NAMES {
-        machines.create(name).await?;
+        machines.create(name, &[]).await?;
     }
     let mut made = Vec::new();
     for name in NAMES {
@@ -82,7 +82,7 @@ async fn show(machines: &Machines, once: bool) -> anyhow::Result<()> {
     turns(&first).await?;
     lose_one(machines, &made).await?;
     if !once {
-        farewell(&made[0]).await?;
+        farewell(data_dir, &made[0]);
     }
     Ok(())
 }
@@ -109,7 +109,7 @@ async fn deploy(client: &Client) -> anyhow::Result<()> {
         name: "hello".to_owned(),
         image: "pontoon.local/hello".to_owned(),
         replicas: u32::try_from(REPLICAS)?,
-        port: Some("80:8080".to_owned()),
+        port: Some((80, 8080)),
         node_port: false,
         env: Vec::new(),
         namespace: "default".to_owned(),
@@ -169,17 +169,19 @@ async fn lose_one(machines: &Machines, made: &[Machine]) -> anyhow::Result<()> {
     turns(&client).await
 }
 
-async fn farewell(first: &Machine) -> anyhow::Result<()> {
+fn farewell(data_dir: &Path, first: &Machine) {
     let kubeconfig = first.data_dir().join("admin.kubeconfig");
     progress(&format!(
         "\nThe cluster stays up until Ctrl-C. In another terminal:\n\n    \
          export KUBECONFIG={}\n    kubectl get pods -o wide\n    kubectl scale deployment hello --replicas=9\n    \
-         pontoon --run-dir {} members\n    pontoon --run-dir {} ps -o wide\n",
+         pontoon --run-dir {run} members\n    pontoon --run-dir {run} ps -o wide\n    \
+         pontoon --data-dir {data} machine ls\n    pontoon --data-dir {data} machine ssh {name} -- pontoon status\n    \
+         pontoon --data-dir {data} machine start demo-c\n",
         kubeconfig.display(),
-        first.run_dir().display(),
-        first.run_dir().display()
+        run = first.run_dir().display(),
+        data = data_dir.display(),
+        name = first.name,
     ));
-    Ok(())
 }
 
 /// Pods of the application that are ready, with their nodes.

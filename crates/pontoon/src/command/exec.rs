@@ -1,5 +1,6 @@
 //! `pontoon exec`: a command in a pod's container, over the same WebSocket that kubectl uses.
 
+use std::io::IsTerminal;
 use std::process::ExitCode;
 
 use anyhow::{Context, bail};
@@ -12,11 +13,11 @@ use tokio::sync::mpsc;
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest;
-use tokio_tungstenite::tungstenite::http::HeaderValue;
+use tokio_tungstenite::tungstenite::http::{HeaderValue, StatusCode};
 
 use crate::cli::Exec;
 use crate::client::{Client, encode};
-use crate::terminal;
+use crate::{output, terminal};
 
 const STDIN: u8 = 0;
 const STDOUT: u8 = 1;
@@ -30,15 +31,21 @@ const CLOSE: u8 = 255;
 /// # Errors
 /// When there is no such pod, or its node does not answer.
 pub(super) async fn run(client: &Client, options: Exec) -> anyhow::Result<ExitCode> {
+    if options.tty && options.stdin && !std::io::stdin().is_terminal() {
+        bail!(
+            "-it wants a terminal as standard input, and this is none; -i alone passes on what comes from a pipe or file"
+        );
+    }
     let socket = open(client, &options).await?;
     let (mut sink, mut stream) = socket.split();
-    let raw = if options.tty { terminal::Raw::enter() } else { None };
+    // Without input keys go on to mean what they mean to this terminal: Ctrl-C ends the command.
+    let raw = if options.tty && options.stdin { terminal::Raw::enter() } else { None };
     let (to_pod, mut outgoing) = mpsc::channel::<Vec<u8>>(16);
     let mut tasks = tokio::task::JoinSet::new();
     if options.stdin {
         tasks.spawn(forward_stdin(to_pod.clone()));
     }
-    if raw.is_some() {
+    if options.tty {
         tasks.spawn(forward_size(to_pod));
     } else {
         drop(to_pod);
@@ -66,6 +73,9 @@ async fn open(client: &Client, options: &Exec) -> anyhow::Result<WebSocketStream
         Err(tokio_tungstenite::tungstenite::Error::Http(response)) => {
             let body = response.body().as_deref().unwrap_or_default();
             let status: Value = serde_json::from_slice(body).unwrap_or_default();
+            if response.status() == StatusCode::NOT_FOUND {
+                bail!("pod {:?} not found; see `pontoon ps -A`", options.pod);
+            }
             bail!("{}", status["message"].as_str().unwrap_or("the daemon refused"));
         }
         Err(error) => Err(error).context("start the command"),
@@ -133,8 +143,8 @@ where
         };
         match bytes.split_first() {
             Some((&STDOUT, data)) => {
-                stdout.write_all(data).await?;
-                stdout.flush().await?;
+                stdout.write_all(data).await.map_err(output::of_stdout)?;
+                stdout.flush().await.map_err(output::of_stdout)?;
             }
             Some((&STDERR, data)) => {
                 stderr.write_all(data).await?;
@@ -159,7 +169,13 @@ fn exit_code(status: &Value) -> anyhow::Result<ExitCode> {
         .find(|cause| cause["reason"] == "ExitCode")
         .and_then(|cause| cause["message"].as_str()?.parse::<u8>().ok());
     match code {
-        Some(code) => Ok(ExitCode::from(code)),
+        Some(code) => {
+            // With another reason it is not the command's own code, but that of one that could not be begun.
+            if status["reason"] != "NonZeroExitCode" {
+                output::tell(&anyhow::anyhow!("{}", output::text(&status["message"])));
+            }
+            Ok(ExitCode::from(code))
+        }
         None => bail!("{}", status["message"].as_str().unwrap_or("the command failed")),
     }
 }

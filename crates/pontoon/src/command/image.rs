@@ -62,7 +62,8 @@ pub(super) async fn run(client: &Client, output: Output, command: Image) -> anyh
 async fn list(client: &Client, output: Output) -> anyhow::Result<()> {
     let images = client.get("/pontoon/v1/images").await?;
     output::print(output, &images, |images| {
-        let mut table = Table::new(&["REFERENCE", "DIGEST", "SIZE", "CREATED"], 0);
+        let now = jiff::Timestamp::now();
+        let mut table = Table::new(&["REFERENCE", "DIGEST", "SIZE", "AGE"], 0);
         for image in images["images"].as_array().into_iter().flatten() {
             let digest: String =
                 text(&image["digest"]).trim_start_matches("sha256:").chars().take(12).collect();
@@ -70,7 +71,7 @@ async fn list(client: &Client, output: Output) -> anyhow::Result<()> {
                 text(&image["reference"]),
                 digest,
                 indicatif::HumanBytes(image["size"].as_u64().unwrap_or(0)).to_string(),
-                text(&image["created"]),
+                output::age(&image["created"], now),
             ]);
         }
         table

@@ -9,8 +9,8 @@ use http_body_util::BodyExt;
 use serde_json::{Value, json};
 
 use crate::cli::{Logs, Output, Scope};
-use crate::client::{Client, checked, encode, full, request};
-use crate::output;
+use crate::client::{Client, checked, encode, full, named, request};
+use crate::output::{self, Out};
 
 const AS_TABLE: &str = "application/json;as=Table;v=v1;g=meta.k8s.io,application/json";
 
@@ -62,11 +62,7 @@ fn print_table(table: &Value, output: Output, with_namespace: bool) -> anyhow::R
         writeln!(std::io::stderr().lock(), "none found")?;
         return Ok(());
     }
-    output::print_columns(
-        &headings,
-        rows.iter().map(Vec::as_slice),
-        &mut std::io::stdout().lock(),
-    )?;
+    output::print_columns(&headings, rows.iter().map(Vec::as_slice), &mut Out)?;
     Ok(())
 }
 
@@ -88,13 +84,13 @@ pub(super) async fn logs(client: &Client, options: &Logs) -> anyhow::Result<()> 
     if let Some(tail) = options.tail {
         path.push_str(&format!("&tailLines={tail}"));
     }
-    let response = checked(client.send(request(Method::GET, &path, full(""))?).await?).await?;
+    let response = checked(client.send(request(Method::GET, &path, full(""))?).await?).await;
+    let response = response.map_err(named("pod", &options.pod, "ps -A"))?;
     let mut body = response.into_body();
-    let mut out = std::io::stdout();
     while let Some(frame) = body.frame().await {
         if let Ok(data) = frame.context("read the log")?.into_data() {
-            out.write_all(&data)?;
-            out.flush()?;
+            Out.write_all(&data)?;
+            Out.flush()?;
         }
     }
     Ok(())
@@ -110,8 +106,8 @@ pub(super) async fn cordon(client: &Client, node: &str, unschedulable: bool) -> 
     let mut request = request(Method::PATCH, &path, full(body))?;
     let kind = header::HeaderValue::from_static("application/merge-patch+json");
     request.headers_mut().insert(header::CONTENT_TYPE, kind);
-    checked(client.send(request).await?).await?;
-    Ok(())
+    let checked = checked(client.send(request).await?).await;
+    checked.map(drop).map_err(named("node", node, "node ls"))
 }
 
 /// Evicts every pod of a node but a DaemonSet's, and waits until they are gone.

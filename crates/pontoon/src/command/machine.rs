@@ -20,9 +20,10 @@ pub(super) async fn run(global: &Global, command: cli::Machine) -> anyhow::Resul
     let machines = open(global)?;
     let output = global.output;
     match command {
-        cli::Machine::Create { names } => {
+        cli::Machine::Create { names, registries } => {
+            let args = registry_args(&registries)?;
             for name in names {
-                machines.create(&name).await?;
+                machines.create(&name, &args).await?;
                 let machine = start(&machines, &name).await?;
                 let words = format!(
                     "{name} runs at {}; `pontoon machine ssh {name} -- pontoon init` makes a cluster there",
@@ -36,7 +37,7 @@ pub(super) async fn run(global: &Global, command: cli::Machine) -> anyhow::Resul
             output::print(output, &json!({ "machines": list }), table)?;
         }
         cli::Machine::Ssh { name, command } => return ssh(&machines, &name, command),
-        cli::Machine::Stop { names } => {
+        cli::Machine::Stop(cli::Names { names }) => {
             for name in names {
                 output::say(
                     output,
@@ -45,13 +46,13 @@ pub(super) async fn run(global: &Global, command: cli::Machine) -> anyhow::Resul
                 )?;
             }
         }
-        cli::Machine::Start { names } => {
+        cli::Machine::Start(cli::Names { names }) => {
             for name in names {
                 let machine = start(&machines, &name).await?;
                 output::say(output, &describe(&machine), &format!("{name} runs"))?;
             }
         }
-        cli::Machine::Kill { names } => {
+        cli::Machine::Kill(cli::Names { names }) => {
             for name in names {
                 output::say(
                     output,
@@ -60,9 +61,11 @@ pub(super) async fn run(global: &Global, command: cli::Machine) -> anyhow::Resul
                 )?;
             }
         }
-        cli::Machine::Disconnect { names } => set_cables(&machines, output, names, false).await?,
-        cli::Machine::Connect { names } => set_cables(&machines, output, names, true).await?,
-        cli::Machine::Rm { names } => {
+        cli::Machine::Disconnect(of) => set_cables(&machines, output, of.names, false).await?,
+        cli::Machine::Connect(of) => set_cables(&machines, output, of.names, true).await?,
+        cli::Machine::Rm { names, all } => {
+            let all = if all { machines.list()? } else { Vec::new() };
+            let names = names.into_iter().chain(all.into_iter().map(|machine| machine.name));
             for name in names {
                 machines.remove(&name).await?;
                 output::say(
@@ -123,6 +126,24 @@ pub(super) async fn start(machines: &Machines, name: &str) -> anyhow::Result<Mac
         "the daemon of machine {name} does not listen after 30 s; the end of {}:\n{last}",
         machine.log_file().display()
     )
+}
+
+/// How a machine's daemon is told of registries. Files are named by their whole path: it is started elsewhere, and later.
+fn registry_args(registries: &cli::Registries) -> anyhow::Result<Vec<String>> {
+    let mut args = Vec::new();
+    let mut push = |option: &str, value: String| args.push(format!("--{option}={value}"));
+    for registry in &registries.insecure_registry {
+        push("insecure-registry", registry.clone());
+    }
+    if let Some(registry) = &registries.default_registry {
+        push("default-registry", registry.clone());
+    }
+    for file in &registries.registry_ca {
+        let path = std::fs::canonicalize(file);
+        let path = path.with_context(|| format!("--registry-ca {}", file.display()))?;
+        push("registry-ca", path.to_string_lossy().into_owned());
+    }
+    Ok(args)
 }
 
 /// What a machine runs: this file, as a daemon.

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 use super::kube;
 use crate::cli::{Node, Output};
-use crate::client::{Client, encode};
+use crate::client::{Client, encode, named};
 use crate::output::{self, Table, text};
 
 /// Runs a command on nodes.
@@ -16,7 +16,8 @@ pub(super) async fn run(client: &Client, output: Output, command: Node) -> anyho
     match command {
         Node::Ls => list(client, output).await,
         Node::Inspect { name } => {
-            let node = client.get(&format!("/api/v1/nodes/{}", encode(&name))).await?;
+            let node = client.get(&format!("/api/v1/nodes/{}", encode(&name))).await;
+            let node = node.map_err(named("node", &name, "node ls"))?;
             let output = if output == Output::Json { Output::Json } else { Output::Yaml };
             output::document(output, &node)
         }

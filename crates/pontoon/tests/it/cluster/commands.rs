@@ -30,6 +30,27 @@ fn the_demo_shows_what_it_promises_and_leaves_nothing() {
 }
 
 #[test]
+fn a_demo_that_is_ended_leaves_nothing() {
+    let Some(_turn) = turn() else { return };
+    for signal in [rustix::process::Signal::HUP, rustix::process::Signal::TERM] {
+        let mut command = Command::new(program());
+        command.arg("demo").stdout(Stdio::null()).stderr(Stdio::piped());
+        let mut demo = command.spawn().unwrap();
+        let scratch = std::env::temp_dir().join(format!("pontoon-demo-{}", demo.id()));
+        let mut said = BufReader::new(demo.stderr.take().unwrap()).lines();
+        let mut next = || said.next().map(Result::unwrap);
+        assert_eq!(next().as_deref(), Some("making three machines …"));
+        wait("a machine is made", || scratch.join("machines/demo-a/run").exists().then_some(()));
+        let demo_pid = rustix::process::Pid::from_child(&demo);
+        rustix::process::kill_process(demo_pid, signal).unwrap();
+        let last: Vec<String> = std::iter::from_fn(next).collect();
+        assert!(demo.wait().unwrap().success(), "{last:?}");
+        assert_eq!(last.last().map(String::as_str), Some("nothing is left of them"), "{signal:?}");
+        assert!(!scratch.exists(), "{} is left", scratch.display());
+    }
+}
+
+#[test]
 fn every_other_command_does_what_it_says() {
     let Some(world) = cluster(&["a"]) else { return };
     world.on("a", &["run", "hello", "--port", "80:8080"]).expect_ok();
@@ -40,11 +61,25 @@ fn every_other_command_does_what_it_says() {
     assert!(log.contains("8080"), "{log}");
     let node = world.json("a", &["node", "inspect", "a"]);
     assert_eq!((text(&node["kind"]), text(&node["metadata"]["name"])), ("Node".into(), "a".into()));
-    let missing = world.on("a", &["node", "inspect", "nobody"]).expect_error();
-    assert!(missing.contains("nobody"), "{missing}");
+    for (words, kind, list) in [
+        ("logs nobody", "pod", "ps -A"),
+        ("exec nobody -- true", "pod", "ps -A"),
+        ("service rm nobody", "service", "service ls"),
+    ] {
+        let missing = world.on("a", &words.split(' ').collect::<Vec<_>>()).expect_error();
+        let said = format!("error: {kind} \"nobody\" not found; see `pontoon {list}`\n");
+        assert_eq!(missing, said, "{words}");
+    }
+    let image = world.on("a", &["image", "rm", "nobody:1"]).expect_error();
+    assert!(image.contains("nobody:1\" not found; see `pontoon image ls`"), "{image}");
+    commands_in(&world, &pod);
+    reader_gone(&world);
     let config = world.on("a", &["kubeconfig"]).expect_ok().out;
     assert!(config.contains("client-key-data:") && config.contains(":6443"), "{config}");
     assert_eq!(config, fs::read_to_string(world.data_dir("a").join("admin.kubeconfig")).unwrap());
+    let elsewhere = world.on("a", &["kubeconfig", "--server", "api.example.org"]).expect_ok().out;
+    assert!(elsewhere.contains("https://api.example.org:6443") && elsewhere.contains("pontoon-a"));
+    world.on("a", &["kubeconfig", "--server", "nobody"]).expect_error();
     assert_eq!(text(&world.json("a", &["kubeconfig"])["kubeconfig"]), config);
     let story = world.host(&["demo", "--output", "json"]).expect_error();
     assert!(story.contains("for people"), "{story}");
@@ -54,6 +89,38 @@ fn every_other_command_does_what_it_says() {
     }
     images(&world);
     power(&world, &pod);
+}
+
+/// What a command's exit code and terminal are.
+fn commands_in(world: &World, pod: &str) {
+    let missing = world.on("a", &["exec", pod, "--", "/nothing"]);
+    assert_eq!(missing.code, Some(127), "{}", missing.err);
+    assert!(
+        missing.err.contains("/nothing") && missing.err.contains("No such file"),
+        "{missing:?}"
+    );
+    let denied = world.on("a", &["exec", pod, "--", "/etc/hosts"]);
+    assert_eq!(denied.code, Some(126), "{}", denied.err);
+    let own = world.on("a", &["exec", pod, "--", "/pontoon", "--port"]);
+    assert_eq!(own.code, Some(2), "{}", own.err);
+    let piped = world.fed("a", &["exec", "-it", pod, "--", "/pontoon", "--version"], "");
+    assert_eq!((piped.ok, piped.out.as_str()), (false, ""));
+    assert!(piped.err.contains("wants a terminal"), "{}", piped.err);
+}
+
+/// A reader that has gone is nobody's fault.
+fn reader_gone(world: &World) {
+    for words in [&["node", "ls"][..], &["node", "ls", "-o", "json"], &["completion", "bash"]] {
+        let mut command = world.host_command(&["--run-dir"]);
+        command.arg(world.run_dir("a")).args(words).stdout(closed_pipe()).stderr(Stdio::piped());
+        let done = Done::from(command.output().unwrap());
+        assert_eq!((done.code, done.err.as_str()), (Some(0), ""), "{words:?}");
+    }
+}
+
+/// The end to write to of a pipe that nobody reads.
+fn closed_pipe() -> Stdio {
+    std::io::pipe().unwrap().1.into()
 }
 
 fn images(world: &World) {
@@ -77,6 +144,8 @@ fn images(world: &World) {
     fs::write(&cut, &bytes[..bytes.len() / 2]).unwrap();
     world.on("a", &["image", "load", &cut]).expect_error();
     assert!(!has("web:1"), "half an archive is no image");
+    let imported = world.on("a", &["image", "import", &archive, "box:1"]).expect_error();
+    assert!(imported.contains("docker-archive"), "{imported}");
 }
 
 /// What `docker save` writes for the smallest image.
@@ -115,6 +184,11 @@ fn power(world: &World, pod: &str) {
         text(&list["machines"][0]["state"])
     };
     assert_eq!(state(), "running");
+    let missing = world.host(&["machine", "stop", "nobody"]).expect_error();
+    assert!(
+        missing.contains("machine \"nobody\" not found; see `pontoon machine ls`"),
+        "{missing}"
+    );
     world.host(&["machine", "stop", "a"]).expect_ok();
     assert_eq!(state(), "stopped");
     let off = world.host(&["machine", "ssh", "a", "--", "true"]).expect_error();
@@ -123,6 +197,11 @@ fn power(world: &World, pod: &str) {
     world.wait_for_nodes("a", 1);
     world.wait_for_pods("a", "hello", 1);
     world.wait_for_adoption("a", [&pod.to_owned()]);
+    let removed = world.on("a", &["service", "rm", "hello"]).expect_ok().out;
+    assert_eq!(removed, "removed hello (service, deployment)\n");
+    wait("its pods are gone", || world.ready_pods("a", "hello").is_empty().then_some(()));
+    world.host(&["machine", "rm", "--all"]).expect_ok();
+    assert_eq!(world.host(&["machine", "ls"]).expect_ok().out.lines().count(), 1);
 }
 
 #[test]

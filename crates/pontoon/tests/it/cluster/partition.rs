@@ -74,7 +74,15 @@ fn write_in_vain(world: &World, lost: &str) {
         (world.json_or_null(lost, &["status"])["leader"] == "none").then_some(())
     });
     let refused = world.write(lost, "minority", 10).unwrap_err();
-    assert!(refused.contains("no leader") && refused.contains("nothing was written"), "{refused}");
+    let words = ["3 managers, 1 reachable; 2 are needed", "can be neither read nor changed"];
+    assert!(words.iter().all(|words| refused.contains(words)), "{refused}");
+    let status = world.json(lost, &["status"]);
+    assert!(text(&status["problem"]).contains(words[0]), "{status}");
+    let nodes = world.on(lost, &["node", "ls"]).expect_ok();
+    assert!(nodes.err.contains("as this node knew them last"), "{}", nodes.err);
+    assert!(NAMES.iter().all(|name| nodes.out.contains(name)), "{}", nodes.out);
+    let members = world.on(lost, &["members"]).expect_ok();
+    assert!(members.err.contains(words[0]), "{}", members.err);
 }
 
 /// Pods run where the cluster says, and from every machine the service's name answers with those alone.

@@ -16,6 +16,12 @@ fn pods_run_on_while_their_node_becomes_a_manager_and_a_worker_again() {
     assert_eq!(before.len(), 4);
     let processes = world.processes("b");
     assert!(!processes.is_empty());
+    for command in ["promote", "demote", "drain", "activate", "inspect", "rm"] {
+        let missing = world.on("a", &["node", command, "nobody"]);
+        assert_eq!(missing.code, Some(1));
+        let words = "error: node \"nobody\" not found; see `pontoon node ls`\n";
+        assert_eq!(missing.err, words, "{command}");
+    }
     world.on("a", &["node", "promote", "b"]).expect_ok();
     wait("b is a manager", || {
         (world.json_or_null("b", &["node", "ls"])["nodes"].as_array()?.len() == 2).then_some(())
@@ -28,7 +34,14 @@ fn pods_run_on_while_their_node_becomes_a_manager_and_a_worker_again() {
     assert_eq!(world.processes("b"), processes, "the same processes");
     let acknowledged = world.write("b", "through-b", 10);
     assert_eq!(acknowledged, Ok(()));
-    world.on("a", &["node", "demote", "b"]).expect_ok();
+    let config = world.on("b", &["kubeconfig", "--server", "a"]).expect_ok().out;
+    let contexts = ["current-context: pontoon\n", "name: pontoon-b\n"];
+    assert!(contexts.iter().all(|part| config.contains(part)), "{config}");
+    let two = world.json("a", &["status"]);
+    assert!(text(&two["warning"]).contains("two managers"), "{two}");
+    assert_eq!(two["managers"][1]["reachable"], true, "{two}");
+    let demoted = world.on("a", &["node", "demote", "b"]).expect_ok();
+    assert!(demoted.err.contains("warning: one manager is left"), "{}", demoted.err);
     wait("b is a worker", || {
         (world.json_or_null("b", &["status"])["role"] == "worker").then_some(())
     });
@@ -89,7 +102,7 @@ fn a_drained_node_is_empty_until_it_is_activated() {
         let pods = world.ready_pods("a", "hello");
         (pods.len() == 4 && pods.iter().all(|(_, node)| node == "a")).then_some(())
     });
-    assert_eq!(node(&world, "b").unwrap()["availability"], "Drain");
+    wait("it is drained", || (node(&world, "b")?["availability"] == "Drained").then_some(()));
     world.on("a", &["node", "activate", "b"]).expect_ok();
     world.on("a", &["run", "more", "--replicas", "4"]).expect_ok();
     wait("new pods run on b", || {

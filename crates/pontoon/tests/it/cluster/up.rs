@@ -27,12 +27,14 @@ fn up(world: &World, machine: &str, join: &str) -> Command {
 fn first_words(world: &World, machine: &str, join: &str) -> String {
     let mut child = up(world, machine, join).spawn().unwrap();
     let mut errors = child.stderr.take().unwrap();
-    let reading = std::thread::spawn(move || std::io::copy(&mut errors, &mut std::io::sink()));
+    let reading = std::thread::spawn(move || std::io::read_to_string(&mut errors));
     let mut line = String::new();
     BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
     world.inside(machine, &["pkill", "-TERM", "-f", "up --node-name second"]).expect_ok();
     child.wait().unwrap();
-    reading.join().unwrap().unwrap();
+    let log = reading.join().unwrap().unwrap();
+    assert!(log.contains(" INFO the daemon listens"), "{log}");
+    assert!(!log.contains('{') && !log.contains("Some("), "{log}");
     line
 }
 
