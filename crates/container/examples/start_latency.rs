@@ -33,7 +33,7 @@ async fn measure(runs: usize, program: PathBuf) -> Result<(), Failure> {
     std::fs::copy(&program, layer.join("bin/busybox"))?;
     let runtime = Runtime::new(RuntimeConfig {
         state_dir: dir.join("state"),
-        run_dir: run_dir.clone(),
+        run_dir,
         cgroup_parent: format!("start-latency-{}", std::process::id()),
         exe: "/proc/self/exe".into(),
     })?;
@@ -50,8 +50,8 @@ async fn measure(runs: usize, program: PathBuf) -> Result<(), Failure> {
         println!("{name:10} median {:7.2}  min {:7.2}  p90 {:7.2}", at(50), at(0), at(90));
     }
     memory(&runtime, &layer).await?;
+    // Takes the run directory with it.
     runtime.release().await?;
-    std::fs::remove_dir_all(run_dir)?;
     Ok(std::fs::remove_dir_all(dir)?)
 }
 
