@@ -119,6 +119,7 @@ fn layout(resource: &'static Resource) -> &'static Layout {
         ("apps", "deployments") => &workload::DEPLOYMENTS,
         ("apps", "replicasets") => &workload::REPLICA_SETS,
         ("apps", "daemonsets") => &workload::DAEMON_SETS,
+        ("apps", "controllerrevisions") => &workload::CONTROLLER_REVISIONS,
         ("coordination.k8s.io", "leases") => &cluster::LEASES,
         _ => &column::PLAIN,
     }

@@ -59,7 +59,7 @@ pub struct Cache {
     dependents: BTreeMap<String, Keys>,
     pods_on: BTreeMap<String, Keys>,
     pods_labelled: BTreeMap<Label, Keys>,
-    /// Pods and ReplicaSets that nothing controls: somebody may adopt them.
+    /// Pods, ReplicaSets and ControllerRevisions that nothing controls: somebody may adopt them.
     orphans: Keys,
     /// Pods that have finished, oldest first.
     finished: BTreeSet<(Timestamp, Key)>,
@@ -194,7 +194,7 @@ impl Cache {
         self.dependents(uid).map(|(_, e)| e).filter(controlled).filter_map(|e| e.get())
     }
 
-    /// The pods or ReplicaSets of a namespace that nothing controls.
+    /// The objects of a kind that may be adopted, in a namespace, that nothing controls.
     pub fn orphans<K: Cached>(&self, namespace: &str) -> impl Iterator<Item = &Arc<K>> {
         let from = Key::new(K::RESOURCE, Some(namespace), "");
         let wanted = Some(namespace.to_owned());
@@ -270,7 +270,8 @@ impl Cache {
         for owner in &meta.owner_references {
             note(&mut self.dependents, &owner.uid, key, add);
         }
-        let adoptable = key.is(resource::PODS) || key.is(resource::REPLICA_SETS);
+        let adoptable = [resource::PODS, resource::REPLICA_SETS, resource::CONTROLLER_REVISIONS]
+            .contains(&key.resource);
         match entry.controller() {
             None if adoptable && add => {
                 self.orphans.insert(key.clone());

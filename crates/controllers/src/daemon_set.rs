@@ -1,13 +1,14 @@
 //! DaemonSet: one pod on each node that suits.
 
 mod daemon_pod;
+mod history;
 mod update;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use jiff::Timestamp;
-use k8s_openapi::api::apps::v1::{DaemonSet, DaemonSetSpec, DaemonSetStatus};
+use k8s_openapi::api::apps::v1::{ControllerRevision, DaemonSet, DaemonSetSpec, DaemonSetStatus};
 use k8s_openapi::api::core::v1::{Node, Pod};
 use pontoon_model::resource;
 use pontoon_scheduler::NodeInfo;
@@ -19,8 +20,10 @@ use crate::generated_name;
 use crate::key::Key;
 use crate::plan::{EventType, Plan};
 use crate::pod_state;
+use crate::pod_template;
 use crate::replica_set::{count, delete_pod};
 use daemon_pod::{Fit, Mould};
+use history::History;
 
 /// The DaemonSets that a change may concern: for a node, all.
 pub(crate) fn keys(change: &Change, cache: &Cache) -> Vec<Key> {
@@ -76,14 +79,24 @@ pub(crate) fn reconcile(now: Timestamp, key: &Key, cache: &Cache) -> Plan {
     for pod in claim.take::<Pod>(cache, &mut plan) {
         pods.entry(daemon_pod::target(&pod)).or_default().push(pod);
     }
-    let mould = Mould::new(entry, spec);
+    let template = pod_template::of(entry);
+    let collisions = set.status.as_ref().and_then(|s| s.collision_count).unwrap_or(0);
+    let revisions = claim.take::<ControllerRevision>(cache, &mut plan);
+    let history = History::new(revisions, &template, collisions);
+    let is_wanted = set.metadata.deletion_timestamp.is_none();
+    if is_wanted && !history.record(key, set, &template, cache, &mut plan) {
+        return plan;
+    }
+    let mould = Mould::new(template, history.hash.clone(), spec);
     let fit = |node: &Arc<Node>| Some((node.metadata.name.clone()?, mould.fit(node)));
     let nodes = cache.list::<Node>(None).filter_map(fit).collect();
     let daemons = Daemons { now, key, cache, set, spec, mould, nodes, pods };
-    if set.metadata.deletion_timestamp.is_none() {
+    if is_wanted {
         plan.subject = Some(Box::new(edit::reference(cache, key)));
         daemons.place(&mut plan);
         daemons.update(&mut plan);
+        let pods = daemons.pods.values().flatten();
+        history.forget_old(spec.revision_history_limit, pods, &mut plan);
     }
     let status = daemons.status(&mut plan);
     plan.actions.extend(edit::status(key, &set.metadata, set.status.as_ref(), &status));

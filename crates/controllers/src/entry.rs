@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use k8s_openapi::api::apps::v1::{DaemonSet, Deployment, ReplicaSet};
+use k8s_openapi::api::apps::v1::{ControllerRevision, DaemonSet, Deployment, ReplicaSet};
 use k8s_openapi::api::core::v1::{Endpoints, Namespace, Node, Pod, Service, ServiceAccount};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use pontoon_model::object::{BadObject, Meta, Object};
@@ -38,6 +38,7 @@ enum Kind {
     Deployment(Arc<Deployment>),
     ReplicaSet(Arc<ReplicaSet>),
     DaemonSet(Arc<DaemonSet>),
+    ControllerRevision(Arc<ControllerRevision>),
     Plain,
 }
 
@@ -65,6 +66,8 @@ impl Entry {
             Kind::ReplicaSet(typed(key, &object)?)
         } else if r == resource::DAEMON_SETS {
             Kind::DaemonSet(typed(key, &object)?)
+        } else if r == resource::CONTROLLER_REVISIONS {
+            Kind::ControllerRevision(typed(key, &object)?)
         } else {
             Kind::Plain
         };
@@ -120,5 +123,6 @@ cached!(
     EndpointSlice,
     Deployment,
     ReplicaSet,
-    DaemonSet
+    DaemonSet,
+    ControllerRevision
 );

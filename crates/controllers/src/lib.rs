@@ -4,6 +4,7 @@
 //! A reconciler takes no event, only the state. It may be run at any time, any number of times;
 //! run again on the state that its plan leads to, it plans nothing.
 
+mod api_service;
 mod cache;
 mod claim;
 mod daemon_set;
@@ -38,7 +39,7 @@ pub use entry::{Cached, Entry, Unreadable};
 pub use key::Key;
 pub use node_lifecycle::is_written_off;
 pub use plan::{Absent, Action, EventType, Plan, Propagation, Sub};
-pub use settings::{NOT_READY_SECONDS, Settings, UNREACHABLE_SECONDS};
+pub use settings::{NOT_READY_SECONDS, Settings, UNREACHABLE_SECONDS, api_address};
 
 /// One reconciler and what it has to be run for.
 #[derive(Clone, Copy, Debug)]
@@ -69,7 +70,12 @@ pub const ALL: &[Controller] = &[
     },
     Controller {
         name: "daemonset-controller",
-        watches: &[resource::DAEMON_SETS, resource::PODS, resource::NODES],
+        watches: &[
+            resource::DAEMON_SETS,
+            resource::CONTROLLER_REVISIONS,
+            resource::PODS,
+            resource::NODES,
+        ],
         keys: daemon_set::keys,
         reconcile: daemon_set::reconcile,
     },
@@ -90,6 +96,12 @@ pub const ALL: &[Controller] = &[
         watches: &[resource::SERVICES, resource::ENDPOINTS, resource::ENDPOINT_SLICES],
         keys: endpoint_slice_mirroring::keys,
         reconcile: endpoint_slice_mirroring::reconcile,
+    },
+    Controller {
+        name: "kubernetes-service-controller",
+        watches: &[resource::NODES, resource::SERVICES, resource::ENDPOINTS],
+        keys: api_service::keys,
+        reconcile: api_service::reconcile,
     },
     Controller {
         name: "namespace-controller",

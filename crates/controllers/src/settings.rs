@@ -1,5 +1,7 @@
 //! What the cluster was set up with, as far as reconcilers need it.
 
+use std::net::Ipv4Addr;
+
 use ipnet::Ipv4Net;
 use pontoon_model::names;
 
@@ -18,6 +20,8 @@ pub(crate) const SERVING_SECONDS: i64 = 10;
 pub struct Settings {
     /// Pods have their addresses from here.
     pub cluster_cidr: Ipv4Net,
+    /// Services have their addresses from here.
+    pub service_cidr: Ipv4Net,
     /// The prefix length of one node's part of it.
     pub node_prefix: u8,
     /// What a pod that asks for nothing tolerates, in seconds.
@@ -27,10 +31,24 @@ pub struct Settings {
     pub finished_pods_kept: usize,
 }
 
+impl Settings {
+    /// The address of the service `kubernetes`.
+    pub(crate) fn api_address(&self) -> Ipv4Addr {
+        api_address(&self.service_cidr)
+    }
+}
+
+/// The address of the service `kubernetes`: the first of the services' range, which no other is given.
+#[must_use]
+pub fn api_address(service_cidr: &Ipv4Net) -> Ipv4Addr {
+    Ipv4Addr::from(u32::from(service_cidr.network()).saturating_add(1))
+}
+
 impl Default for Settings {
     fn default() -> Self {
         Self {
             cluster_cidr: names::CLUSTER_CIDR.parse().expect("the default is a network"),
+            service_cidr: names::SERVICE_CIDR.parse().expect("the default is a network"),
             node_prefix: names::NODE_SUBNET_PREFIX,
             unreachable_seconds: UNREACHABLE_SECONDS,
             not_ready_seconds: NOT_READY_SECONDS,

@@ -10,8 +10,8 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 pub use table::{
-    ALL, CONFIG_MAPS, DAEMON_SETS, DEPLOYMENTS, ENDPOINT_SLICES, ENDPOINTS, EVENTS, LEASES,
-    NAMESPACES, NODES, PODS, REPLICA_SETS, SECRETS, SERVICE_ACCOUNTS, SERVICES,
+    ALL, CONFIG_MAPS, CONTROLLER_REVISIONS, DAEMON_SETS, DEPLOYMENTS, ENDPOINT_SLICES, ENDPOINTS,
+    EVENTS, LEASES, NAMESPACES, NODES, PODS, REPLICA_SETS, SECRETS, SERVICE_ACCOUNTS, SERVICES,
 };
 
 /// A part of an object with its own path, such as `pods/log`. `kind`, `group` and `version` are
@@ -174,6 +174,7 @@ typed! {
     k8s_openapi::api::apps::v1::Deployment => DEPLOYMENTS,
     k8s_openapi::api::apps::v1::ReplicaSet => REPLICA_SETS,
     k8s_openapi::api::apps::v1::DaemonSet => DAEMON_SETS,
+    k8s_openapi::api::apps::v1::ControllerRevision => CONTROLLER_REVISIONS,
     k8s_openapi::api::discovery::v1::EndpointSlice => ENDPOINT_SLICES,
     k8s_openapi::api::coordination::v1::Lease => LEASES,
 }

@@ -285,12 +285,20 @@ mod tests {
     use crate::identity::authority::{Authority, Subject};
     use crate::identity::certificate::{Credentials, Request};
     use pontoon_image::ImportChanges;
+    use std::net::Ipv4Addr;
     use tokio_util::sync::CancellationToken;
 
     fn tls(authority: &Authority, name: &str, member: u64) -> Tls {
         let request = Request::create().unwrap();
         let (role, address) = (Role::Worker, "127.0.0.1".parse().unwrap());
-        let subject = Subject::Node { name, member, role, address, cluster: "c1" };
+        let subject = Subject::Node {
+            name,
+            member,
+            role,
+            address,
+            service: Ipv4Addr::new(10, 96, 0, 1),
+            cluster: "c1",
+        };
         let certificate_pem = authority.sign(&request.request_pem, &subject).unwrap();
         let authority_pem = authority.certificate_pem.clone();
         Tls::new(Credentials { certificate_pem, key_pem: request.key_pem, authority_pem }).unwrap()

@@ -278,7 +278,8 @@ pub(crate) fn sign(
 ) -> Result<String, Refusal> {
     let NodeRecord { name, member, role, address, .. } = node;
     let (member, role, address) = (*member, *role, *address);
-    let subject = Subject::Node { name, member, role, address, cluster: &cluster.id };
+    let service = pontoon_controllers::api_address(&cluster.service_cidr);
+    let subject = Subject::Node { name, member, role, address, service, cluster: &cluster.id };
     cluster
         .authority
         .sign(request_pem, &subject)

@@ -145,6 +145,7 @@ mod tests {
     use super::*;
     use crate::identity::Role;
     use crate::identity::authority::{Authority, Subject};
+    use std::net::Ipv4Addr;
 
     const DAY: i64 = 24 * 3600;
 
@@ -154,6 +155,7 @@ mod tests {
             member: 7,
             role,
             address: "192.0.2.1".parse().unwrap(),
+            service: Ipv4Addr::new(10, 96, 0, 1),
             cluster: "c",
         };
         let subject = role.map_or(Subject::Admin, node);

@@ -25,7 +25,7 @@ fn main() -> io::Result<()> {
         core::Secret, core::ServiceAccount,
         core::Event, core::Binding,
         apps::Deployment, apps::ReplicaSet,
-        apps::DaemonSet,
+        apps::DaemonSet, apps::ControllerRevision,
         coordination::Lease,
         discovery::EndpointSlice,
         policy::Eviction, autoscaling::Scale, meta::Status, meta::ListMeta, meta::DeleteOptions,

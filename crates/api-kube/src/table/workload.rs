@@ -1,4 +1,4 @@
-//! Deployments, replica sets and daemon sets as rows.
+//! Deployments, replica sets, daemon sets and the revisions of these as rows.
 
 use jiff::Timestamp;
 use serde_json::Value;
@@ -82,6 +82,27 @@ pub(super) static DAEMON_SETS: Layout = Layout {
             pairs(object, "/spec/template/spec/nodeSelector").into(),
         ];
         with_template(head, object, now)
+    },
+    row_conditions: None,
+};
+
+pub(super) static CONTROLLER_REVISIONS: Layout = Layout {
+    columns: &[
+        NAME,
+        shown("Controller", "The object whose revision it is."),
+        number("Revision", "The number of the revision; the newest has the highest."),
+        AGE,
+    ],
+    cells: |object, now| {
+        let owners = list(object, "/metadata/ownerReferences").iter();
+        let controller =
+            owners.clone().find(|owner| owner.pointer("/controller") == Some(&Value::Bool(true)));
+        let controller = controller.map_or(NONE.to_owned(), |owner| {
+            let group = text(owner, "/apiVersion").split_once('/').map_or("", |(group, _)| group);
+            let kind = text(owner, "/kind").to_lowercase();
+            format!("{kind}.{group}/{}", text(owner, "/name"))
+        });
+        vec![name(object), controller.into(), integer(object, "/revision").into(), age(object, now)]
     },
     row_conditions: None,
 };

@@ -118,3 +118,71 @@ fn on_delete_waits_for_the_user() {
     world.settle(60);
     assert_eq!(images(&world).values().filter(|i| *i == "two").count(), 1);
 }
+
+/// The revisions by number: the image each keeps.
+fn revisions(world: &World) -> BTreeMap<i64, String> {
+    let all = world.api.objects.iter();
+    let all = all.filter(|(key, _)| key.is(resource::CONTROLLER_REVISIONS));
+    let image = |revision: &Value| {
+        let template = &revision["data"]["spec"]["template"];
+        assert_eq!(template["$patch"], "replace");
+        template["spec"]["containers"][0]["image"].as_str().unwrap().to_owned()
+    };
+    all.map(|(_, revision)| (revision["revision"].as_i64().unwrap(), image(revision))).collect()
+}
+
+/// What `revisions` should say.
+fn kept<const N: usize>(expected: [(i64, &str); N]) -> BTreeMap<i64, String> {
+    expected.into_iter().map(|(number, image)| (number, image.to_owned())).collect()
+}
+
+#[test]
+fn revisions_are_kept_numbered_and_go_with_their_set() {
+    for seed in 0..SEEDS {
+        let mut world = start(seed, 2, Value::Null);
+        world.patch(&key(), json!({"spec": {"revisionHistoryLimit": 2}}));
+        for tag in ["two", "three"] {
+            world.patch(&key(), image(tag));
+            world.settle(60);
+        }
+        assert_eq!(revisions(&world), kept([(1, "one"), (2, "two"), (3, "three")]));
+        // Going back makes the old revision the newest, and no other.
+        world.patch(&key(), image("one"));
+        world.settle(60);
+        assert_eq!(revisions(&world), kept([(2, "two"), (3, "three"), (4, "one")]));
+        assert!(images(&world).values().all(|i| i == "one"));
+        world.patch(&key(), image("four"));
+        world.settle(60);
+        assert_eq!(revisions(&world), kept([(3, "three"), (4, "one"), (5, "four")]));
+        world.delete(&key(), crate::Propagation::Background);
+        world.settle(60);
+        assert_eq!(revisions(&world), kept([]));
+    }
+}
+
+#[test]
+fn a_revision_with_a_name_that_is_taken_gets_another() {
+    let world = start(1, 1, Value::Null);
+    let mine = world.api.objects.keys().find(|k| k.is(resource::CONTROLLER_REVISIONS)).cloned();
+    let name = mine.unwrap().name;
+    let mut world = World::with_nodes(1, 1);
+    let taken = json!({"metadata": {"name": name}, "data": {}, "revision": 1});
+    world.create(resource::CONTROLLER_REVISIONS, Some("default"), taken);
+    world.create(resource::DAEMON_SETS, Some("default"), daemon_set(Value::Null));
+    world.settle(30);
+    assert_eq!(world.ready_by_node().len(), 1);
+    let all = world.api.objects.keys().filter(|k| k.is(resource::CONTROLLER_REVISIONS));
+    assert_eq!(all.count(), 2);
+    assert_eq!(world.api.objects[&key()]["status"]["collisionCount"], 1);
+}
+
+#[test]
+fn a_revision_that_pods_are_of_stays() {
+    let mut world = start(1, 1, json!({"type": "OnDelete"}));
+    world.patch(&key(), json!({"spec": {"revisionHistoryLimit": 0}}));
+    for tag in ["two", "three"] {
+        world.patch(&key(), image(tag));
+        world.settle(60);
+    }
+    assert_eq!(revisions(&world), kept([(1, "one"), (3, "three")]));
+}

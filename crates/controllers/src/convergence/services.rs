@@ -198,3 +198,48 @@ fn endpoints_that_say_so_are_not_mirrored() {
     world.settle(10);
     assert_eq!(mirrored(&world), []);
 }
+
+#[test]
+fn the_api_has_a_service_that_leads_to_the_managers_that_answer() {
+    for seed in 0..SEEDS {
+        let mut world = World::with_nodes(seed, 1);
+        let kubernetes = |r| Key::new(r, Some("default"), "kubernetes");
+        assert!(!world.api.objects.contains_key(&kubernetes(resource::SERVICES)), "a worker");
+        let manager = |world: &mut World, name: &str, address: &str| {
+            let node = json!({
+                "metadata": {"name": name, "labels": {"node-role.kubernetes.io/control-plane": ""}},
+                "status": {"addresses": [{"type": "InternalIP", "address": address}],
+                           "conditions": [{"type": "Ready", "status": "True"}]},
+            });
+            world.create(resource::NODES, None, node);
+            world.set_alive(name, true);
+            world.settle(30);
+        };
+        let addresses = |world: &World| {
+            let subset = &world.api.objects[&kubernetes(resource::ENDPOINTS)]["subsets"][0];
+            assert_eq!(subset["ports"][0]["port"], 6443);
+            let listed = subset["addresses"].as_array().unwrap().iter();
+            let of_classic: Vec<String> =
+                listed.map(|a| a["ip"].as_str().unwrap().to_owned()).collect();
+            let slices: Vec<EndpointSlice> = all(world, resource::ENDPOINT_SLICES);
+            let of_slices = slices.into_iter().flat_map(|s| s.endpoints.unwrap_or_default());
+            assert_eq!(of_slices.flat_map(|e| e.addresses).collect::<Vec<_>>(), of_classic);
+            of_classic
+        };
+        manager(&mut world, "m1", "192.0.2.9");
+        assert_eq!(addresses(&world), ["192.0.2.9"]);
+        let service = &world.api.objects[&kubernetes(resource::SERVICES)];
+        assert_eq!(service["spec"]["clusterIP"], "10.96.0.1");
+        manager(&mut world, "m2", "192.0.2.10");
+        assert_eq!(addresses(&world), ["192.0.2.9", "192.0.2.10"]);
+        world.set_liveness("m1", Liveness::DaemonDown);
+        world.settle(30);
+        assert_eq!(addresses(&world), ["192.0.2.10"]);
+        world.set_alive("m1", true);
+        world.delete(&kubernetes(resource::ENDPOINTS), Propagation::Background);
+        world.delete(&kubernetes(resource::SERVICES), Propagation::Background);
+        world.settle(30);
+        assert_eq!(addresses(&world), ["192.0.2.9", "192.0.2.10"]);
+        assert!(world.api.objects.contains_key(&kubernetes(resource::SERVICES)));
+    }
+}

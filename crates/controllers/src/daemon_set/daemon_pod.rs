@@ -9,15 +9,13 @@ use pontoon_scheduler::{Effect, NodeInfo, PodInfo};
 use serde_json::{Value, json};
 
 use crate::edit;
-use crate::entry::Entry;
-use crate::generated_name;
 use crate::key::Key;
 use crate::plan::Action;
 use crate::pod_state;
 use crate::pod_template;
 
 /// The label that tells the revisions of a DaemonSet's template apart.
-const REVISION: &str = "controller-revision-hash";
+pub(super) const REVISION: &str = "controller-revision-hash";
 
 /// Whether a node should get a pod, and whether one that is there may stay.
 #[derive(Clone, Copy, Debug)]
@@ -34,9 +32,8 @@ pub(super) struct Mould {
 }
 
 impl Mould {
-    pub(super) fn new(entry: &Entry, spec: &DaemonSetSpec) -> Self {
-        let mut template = pod_template::of(entry);
-        let revision = generated_name::letters(&pod_template::hash(&template, 0), 10);
+    /// `revision` tells this template from earlier ones.
+    pub(super) fn new(mut template: Value, revision: String, spec: &DaemonSetSpec) -> Self {
         pod_template::label(&mut template, &BTreeMap::from([(REVISION, revision.as_str())]));
         let mut typed = spec.template.spec.clone().unwrap_or_default();
         let added = tolerations(typed.host_network == Some(true));

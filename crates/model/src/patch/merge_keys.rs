@@ -74,6 +74,7 @@ const RULES: &[Rule] = &[
     plain("DaemonSet", "metadata", "ObjectMeta"),
     plain("DaemonSet", "spec", "Workload"),
     plain("DaemonSet", "status", "Conditions"),
+    plain("ControllerRevision", "metadata", "ObjectMeta"),
     plain("Workload", "template", "PodTemplateSpec"),
     by("Conditions", "conditions", "type", ""),
     // the rest

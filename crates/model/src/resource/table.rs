@@ -108,6 +108,15 @@ resource! { DAEMON_SETS = "apps", "v1", "daemonsets", "daemonset", "DaemonSet";
     head: r#"{"apiVersion":"apps/v1","kind":"DaemonSet","metadata":{"#,
 }
 
+resource! { CONTROLLER_REVISIONS = "apps", "v1", "controllerrevisions", "controllerrevision", "ControllerRevision";
+    short_names: &[],
+    namespaced: true,
+    categories: &[],
+    verbs: CRUD,
+    subresources: &[],
+    head: r#"{"apiVersion":"apps/v1","kind":"ControllerRevision","metadata":{"#,
+}
+
 resource! { SERVICES = "", "v1", "services", "service", "Service";
     short_names: &["svc"],
     namespaced: true,
@@ -182,6 +191,7 @@ pub const ALL: &[&Resource] = &[
     SECRETS,
     SERVICE_ACCOUNTS,
     SERVICES,
+    CONTROLLER_REVISIONS,
     DAEMON_SETS,
     DEPLOYMENTS,
     REPLICA_SETS,

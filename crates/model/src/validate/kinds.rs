@@ -1,6 +1,6 @@
 //! From a resource in the table to the Rust type that checks it.
 
-use k8s_openapi::api::apps::v1::{DaemonSet, Deployment, ReplicaSet};
+use k8s_openapi::api::apps::v1::{ControllerRevision, DaemonSet, Deployment, ReplicaSet};
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::{
     ConfigMap, Endpoints, Event, Namespace, Node, Pod, Secret, Service, ServiceAccount,
@@ -104,6 +104,7 @@ pub(super) fn of(resource: &Resource) -> &'static dyn Kind {
         (resource::REPLICA_SETS, &new::<ReplicaSet>()),
         (resource::DEPLOYMENTS, &new::<Deployment>()),
         (resource::DAEMON_SETS, &new::<DaemonSet>()),
+        (resource::CONTROLLER_REVISIONS, &new::<ControllerRevision>()),
         (resource::CONFIG_MAPS, &new::<ConfigMap>()),
         (resource::SECRETS, &new::<Secret>()),
         (resource::SERVICE_ACCOUNTS, &new::<ServiceAccount>()),

@@ -35,6 +35,7 @@ fn valid(kind: &str) -> Value {
         "Pod" => json!({"spec": {"containers": containers}}),
         "Deployment" | "ReplicaSet" | "DaemonSet" => json!({"spec": workload}),
         "Service" => json!({"spec": {"ports": [{"port": 80}], "selector": {"a": "b"}}}),
+        "ControllerRevision" => json!({"data": {"spec": {}}, "revision": 1}),
         "EndpointSlice" => json!({"addressType": "IPv4", "endpoints": []}),
         "Event" => json!({"involvedObject": {"namespace": "n"}}),
         _ => json!({}),

@@ -1,6 +1,6 @@
-//! Deployments, ReplicaSets and DaemonSets.
+//! Deployments, ReplicaSets, DaemonSets and the revisions of these.
 
-use k8s_openapi::api::apps::v1::{DaemonSet, Deployment, ReplicaSet};
+use k8s_openapi::api::apps::v1::{ControllerRevision, DaemonSet, Deployment, ReplicaSet};
 use k8s_openapi::api::core::v1::PodTemplateSpec;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
@@ -124,6 +124,19 @@ fn selecting(wanted: &LabelSelector, template: &PodTemplateSpec, faults: &mut Fa
     if spec.active_deadline_seconds.is_some() {
         let why = "activeDeadlineSeconds in a pod template is not supported";
         faults.forbidden(&at.child("activeDeadlineSeconds"), why);
+    }
+}
+
+impl Check for ControllerRevision {
+    fn check(&self, faults: &mut Faults) {
+        if self.data.0.is_null() {
+            faults.required(&Path::root("data"), "data is mandatory");
+        }
+        faults.not_negative(&Path::root("revision"), self.revision);
+    }
+
+    fn check_update(&self, old: &Self, faults: &mut Faults) {
+        faults.immutable(&Path::root("data"), &self.data.0, &old.data.0);
     }
 }
 

@@ -1,7 +1,7 @@
 //! The cluster's certificate authority: signs node, server and admin certificates. What a request asks
 //! for is never copied into a certificate; only its public key is.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 
 use rcgen::{
     BasicConstraints, CertificateParams, CertificateSigningRequestParams, DistinguishedName,
@@ -28,8 +28,15 @@ pub struct Authority {
 /// What a certificate is to say about its holder.
 pub enum Subject<'a> {
     /// A node of the cluster, reached at this address. Its number tells it from others that had its name
-    /// before, or will have it.
-    Node { name: &'a str, member: u64, role: Role, address: IpAddr, cluster: &'a str },
+    /// before, or will have it. A manager is also reached at the address of the service `kubernetes`.
+    Node {
+        name: &'a str,
+        member: u64,
+        role: Role,
+        address: IpAddr,
+        service: Ipv4Addr,
+        cluster: &'a str,
+    },
     /// A person with all rights.
     Admin,
 }
@@ -89,13 +96,13 @@ fn subject_params(subject: &Subject<'_>) -> Result<(CertificateParams, String), 
     params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
     set_validity(&mut params, NODE_CERTIFICATE_DAYS);
     match *subject {
-        Subject::Node { name: node, member, role, address, cluster } => {
+        Subject::Node { name: node, member, role, address, service, cluster } => {
             params.distinguished_name = name(node, cluster, Some(role.unit()));
             let number = DnType::CustomDnType(SERIAL_NUMBER.to_vec());
             params.distinguished_name.push(number, format!("{member:x}"));
             params.extended_key_usages =
                 vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
-            params.subject_alt_names = alternative_names(node, role, address)?;
+            params.subject_alt_names = alternative_names(node, role, address, service)?;
             Ok((params, format!("node {node}")))
         }
         Subject::Admin => {
@@ -111,6 +118,7 @@ fn alternative_names(
     node: &str,
     role: Role,
     address: IpAddr,
+    service: Ipv4Addr,
 ) -> Result<Vec<SanType>, rcgen::Error> {
     let mut names = vec![node_dns_name(node)];
     if role == Role::Manager {
@@ -127,6 +135,7 @@ fn alternative_names(
     // Nobody looks for a worker by its address, and the address is what the worker says it is.
     if role == Role::Manager {
         sans.push(SanType::IpAddress(address));
+        sans.push(SanType::IpAddress(service.into()));
         sans.push(SanType::IpAddress(IpAddr::from([127, 0, 0, 1])));
     }
     Ok(sans)

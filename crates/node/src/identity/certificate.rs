@@ -165,6 +165,7 @@ pub(crate) fn certificates(pem: &str) -> Result<Vec<CertificateDer<'static>>, Cr
 mod tests {
     use super::*;
     use crate::identity::authority::{Authority, Subject};
+    use std::net::Ipv4Addr;
 
     #[test]
     fn the_authority_decides_what_a_certificate_says() {
@@ -175,7 +176,14 @@ mod tests {
         let request = greedy.serialize_request(&key).unwrap().pem().unwrap();
         let address = "192.0.2.1".parse().unwrap();
         let (name, member, role, cluster) = ("n1", 0x1f, Role::Worker, "c1");
-        let subject = Subject::Node { name, member, role, address, cluster };
+        let subject = Subject::Node {
+            name,
+            member,
+            role,
+            address,
+            service: Ipv4Addr::new(10, 96, 0, 1),
+            cluster,
+        };
         let signed = authority.sign(&request, &subject).unwrap();
         let leaf = &certificates(&signed).unwrap()[0];
         let peer = Peer::of(leaf).unwrap();

@@ -88,7 +88,11 @@ impl Manager {
             ..pontoon_objects::Config::default()
         };
         let objects = Objects::with_config(store.clone(), objects_config);
-        let settings = Settings { cluster_cidr: membership.cluster_cidr, ..Settings::default() };
+        let settings = Settings {
+            cluster_cidr: membership.cluster_cidr,
+            service_cidr: membership.service_cidr,
+            ..Settings::default()
+        };
         let view = View::new(settings);
         let recorder = Arc::new(Recorder::new(objects.clone()));
         let sink = Sink {

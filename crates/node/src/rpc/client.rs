@@ -252,6 +252,7 @@ mod tests {
     use crate::identity::Role;
     use crate::identity::authority::{Authority, Subject};
     use crate::identity::certificate::{Credentials, Request as CertificateRequest};
+    use std::net::Ipv4Addr;
     use tokio_util::sync::CancellationToken;
 
     #[test]
@@ -292,7 +293,14 @@ mod tests {
     fn credentials(signer: &Authority, believed: &Authority, role: Role) -> Credentials {
         let request = CertificateRequest::create().unwrap();
         let address = "127.0.0.1".parse().unwrap();
-        let subject = Subject::Node { name: "n", member: 1, role, address, cluster: "c" };
+        let subject = Subject::Node {
+            name: "n",
+            member: 1,
+            role,
+            address,
+            service: Ipv4Addr::new(10, 96, 0, 1),
+            cluster: "c",
+        };
         Credentials {
             certificate_pem: signer.sign(&request.request_pem, &subject).unwrap(),
             key_pem: request.key_pem,
