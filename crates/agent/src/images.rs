@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use pontoon_image::{Image, ImageError, ImageStore, Keychain, Reference};
+use pontoon_image::{Image, ImageError, ImageStore, Keychain, Reference, builtin};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
@@ -91,15 +91,17 @@ pub(crate) struct NodeImages {
     pub source: Arc<dyn ImageSource>,
 }
 
-/// The registry part of the images that are built in: nobody else has a newer one.
-pub(crate) const BUILT_IN: &str = "pontoon.local";
-
 impl NodeImages {
+    /// Whether nobody else has the image, and it is made from this binary when it is not there.
+    fn is_built_in(reference: &Reference) -> bool {
+        reference.registry() == Some(builtin::REGISTRY)
+    }
+
     /// Whether a newer image of that name could be anywhere.
     fn is_refreshed(reference: &Reference, policy: PullPolicy) -> bool {
-        let registry = reference.registry();
         policy == PullPolicy::Always
-            && registry.is_some_and(|registry| registry != BUILT_IN)
+            && reference.registry().is_some()
+            && !Self::is_built_in(reference)
             && reference.digest().is_none()
     }
 }
@@ -128,7 +130,7 @@ impl Images for NodeImages {
             (Some(image), _) if !fresh => {
                 Ok(Ensured { image: read(&image), fetched: false, stale: None })
             }
-            (None, PullPolicy::Never) => Err(NoImage {
+            (None, PullPolicy::Never) if !Self::is_built_in(&reference) => Err(NoImage {
                 reason: "ErrImageNeverPull",
                 message: format!(
                     "Container image \"{name}\" is not present with pull policy of Never"

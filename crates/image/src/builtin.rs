@@ -18,6 +18,10 @@ use crate::manifest::{MAX_CONFIG, Manifest};
 use crate::reference::Reference;
 use crate::store::{Expect, ImageStore, Inner, LayerInfo};
 
+/// The registry part of the built-in image's name. There is no such registry, and no other node is asked for what is
+/// below it.
+pub const REGISTRY: &str = "pontoon.local";
+
 /// The built-in image's name.
 pub const HELLO: &str = "pontoon.local/hello:latest";
 
@@ -33,6 +37,15 @@ pub async fn ensure(store: &ImageStore, exe: &Path) -> Result<Arc<Image>> {
     let exe = exe.to_owned();
     let known = store.get(&HELLO.parse()?);
     store.blocking(move |inner| make(inner, &exe, known)).await
+}
+
+/// The image of a name below [`REGISTRY`], made again if it was removed.
+///
+/// # Errors
+/// When it is not the built-in image, and nobody gave this store another of that name.
+pub async fn find(store: &ImageStore, exe: &Path, reference: &Reference) -> Result<Arc<Image>> {
+    ensure(store, exe).await?;
+    store.get(reference).ok_or_else(|| ImageError::NotBuiltIn(reference.clone()))
 }
 
 /// Which file was hashed, and what came out.
@@ -220,5 +233,21 @@ mod tests {
         assert_eq!(store.collect_garbage(|_| false).await.unwrap().layers, 1);
         assert!(!first.layers[0].exists() && second.layers[0].exists());
         assert!(store.export_manifest(&HELLO.parse().unwrap()).await.is_err());
+    }
+
+    #[tokio::test]
+    async fn it_is_there_again_when_it_is_asked_for() {
+        let temp = tempfile::tempdir().unwrap();
+        let exe = temp.path().join("exe");
+        fs::write(&exe, "one").unwrap();
+        let store = open(temp.path()).await;
+        let hello = HELLO.parse().unwrap();
+        let made = ensure(&store, &exe).await.unwrap();
+        store.remove(&hello, |_| false).await.unwrap();
+        assert!(!made.layers[0].exists() && store.get(&hello).is_none());
+        assert_eq!(find(&store, &exe, &hello).await.unwrap().digest, made.digest);
+        assert!(made.layers[0].join("pontoon").exists());
+        let other = find(&store, &exe, &"pontoon.local/other".parse().unwrap()).await.unwrap_err();
+        assert!(other.to_string().contains("only pontoon.local/hello:latest"), "{other}");
     }
 }

@@ -3,6 +3,7 @@
 use std::io;
 use std::path::PathBuf;
 
+use crate::builtin;
 use crate::digest::{Digest, DigestError};
 use crate::manifest::platform;
 use crate::reference::{Reference, ReferenceError};
@@ -95,6 +96,12 @@ pub enum ImageError {
         "image `{0}` is not on this node and its name has no registry to pull it from; load it, or write REGISTRY/{0}"
     )]
     NoRegistry(Reference),
+    /// The name says that the image is built in, and it is not.
+    #[error(
+        "image `{0}` is not built in, and {registry} is no registry: only {hello} is there; load others under another name",
+        registry = builtin::REGISTRY, hello = builtin::HELLO
+    )]
+    NotBuiltIn(Reference),
     /// The registry asks for credentials, or for others than it was given.
     #[error("the registry denies `{reference}`: {reason}")]
     Denied {

@@ -26,7 +26,7 @@ use crate::cluster::Records;
 use crate::config::Config;
 use crate::identity::Role;
 use crate::identity::token::JoinToken;
-use crate::images::Images;
+use crate::images::{Images, OWN_PROGRAM};
 use crate::join::{Joiner, found};
 use crate::member::{Founding, Member, OWNER, Order};
 use crate::membership::Membership;
@@ -109,7 +109,7 @@ impl Daemon {
             locks.push(lock(dir)?);
         }
         let store = ImageStore::open(config.image_dir()).map_err(StartError::Images)?;
-        pontoon_image::builtin::ensure(&store, Path::new("/proc/self/exe"))
+        pontoon_image::builtin::ensure(&store, Path::new(OWN_PROGRAM))
             .await
             .map_err(StartError::Images)?;
         let registries = crate::registries::read(&config)?;

@@ -3,6 +3,7 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,7 +18,7 @@ use pontoon_agent::ImageSource;
 use pontoon_gossip::{Member, Status};
 use pontoon_image::{
     BlobSource, Digest, Image, ImageError, ImageStore, Keychain, Progress, Reference,
-    RegistryConfig,
+    RegistryConfig, builtin,
 };
 use tokio::io::AsyncRead;
 use tokio::sync::watch;
@@ -29,6 +30,8 @@ use crate::known::{Known, KnownNode};
 use crate::rpc::{Body, Refusal, full};
 use crate::tls::{ALPN_HTTP1, Tls};
 
+/// What the built-in image is made from.
+pub(crate) const OWN_PROGRAM: &str = "/proc/self/exe";
 /// Nodes asked for an image before its registry is.
 const NODES_ASKED_MAX: usize = 16;
 /// How long another node may send nothing before somebody else is asked.
@@ -84,6 +87,9 @@ impl Images {
         keychain: &Keychain,
         progress: Progress,
     ) -> Result<Arc<Image>, ImageError> {
+        if reference.registry() == Some(builtin::REGISTRY) {
+            return builtin::find(&self.store, Path::new(OWN_PROGRAM), reference).await;
+        }
         let mut registries = RegistryConfig::clone(&self.registries);
         registries.keychain.extend(keychain.clone());
         self.store.pull(reference, &registries, progress).await
@@ -91,6 +97,10 @@ impl Images {
 
     /// An image that another node has.
     async fn ask_peers(&self, reference: &Reference) -> Option<Arc<Image>> {
+        // Every node has its own.
+        if reference.registry() == Some(builtin::REGISTRY) {
+            return None;
+        }
         let peers = self.peers.as_ref()?.reachable();
         if reference.digest().is_some() {
             return self.fetch_from(reference, peers).await;
@@ -304,7 +314,7 @@ mod tests {
         Tls::new(Credentials { certificate_pem, key_pem: request.key_pem, authority_pem }).unwrap()
     }
 
-    fn images(dir: &std::path::Path) -> Images {
+    fn images(dir: &Path) -> Images {
         let store = ImageStore::open(dir).unwrap();
         Images { store, registries: Arc::default(), peers: None }
     }

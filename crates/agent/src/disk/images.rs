@@ -4,10 +4,9 @@ use std::collections::{BTreeMap, HashSet};
 use std::path::{Path, PathBuf};
 
 use jiff::{SignedDuration, Timestamp};
-use pontoon_image::{ImageError, Reference};
+use pontoon_image::{ImageError, Reference, builtin};
 
 use crate::agent::Agent;
-use crate::images::BUILT_IN;
 use crate::node::facts::Facts;
 
 /// Above so many hundredths of the disk images are removed, down to so many: Kubernetes' thresholds.
@@ -70,7 +69,8 @@ impl Collector {
     /// What may be removed, that which was not used for longest first. What has no registry was loaded by hand, and
     /// nobody can be asked for it again.
     fn unused(&self, now: Timestamp) -> Vec<Reference> {
-        let again = |r: &Reference| r.registry().is_some_and(|registry| registry != BUILT_IN);
+        let again =
+            |r: &Reference| r.registry().is_some_and(|registry| registry != builtin::REGISTRY);
         let old = |at: Timestamp| now.duration_since(at) >= LEAST_AGE;
         let mut unused: Vec<(Timestamp, &Reference)> = self
             .used
@@ -106,7 +106,7 @@ mod tests {
     fn the_image_unused_for_longest_goes_first_and_some_never() {
         let layer = |text: &str| vec![PathBuf::from(text)];
         let names = ["r.example/a:1", "r.example/b:1", "r.example/c:1", "byhand:1"];
-        let built_in = format!("{BUILT_IN}/hello:1");
+        let built_in = format!("{}/hello:1", builtin::REGISTRY);
         let all: Vec<(Reference, Vec<PathBuf>)> = names
             .into_iter()
             .chain([built_in.as_str()])

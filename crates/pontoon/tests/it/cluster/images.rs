@@ -30,6 +30,31 @@ fn a_node_that_lacks_an_image_has_it_from_one_that_has_it() {
         assert!(id.ends_with(&imported), "{node} runs {id}, imported was {imported}");
         assert_eq!(digest(&world, node).as_ref(), Some(&imported), "{node} has it now");
     }
+    the_built_in_image_comes_back(&world);
+}
+
+/// One that was removed is made again from the program; nobody is asked for it, nor for what is not built in.
+fn the_built_in_image_comes_back(world: &World) {
+    world.on("b", &["image", "rm", "pontoon.local/hello"]).expect_ok();
+    let pod = |name: &str, image: &str| {
+        json!({
+            "apiVersion": "v1", "kind": "Pod", "metadata": { "name": name },
+            "spec": { "nodeName": "b", "containers": [
+                { "name": "main", "image": image, "imagePullPolicy": "Never" }] },
+        })
+    };
+    let path = "/api/v1/namespaces/default/pods";
+    for pod in [pod("on-b-again", "pontoon.local/hello"), pod("on-b-never", "pontoon.local/no")] {
+        let (code, answer) = world.ask("a", "POST", path, &pod).unwrap();
+        assert_eq!(code, 201, "{answer}");
+    }
+    wait("the built-in image runs again", || running(world, "b-again"));
+    let why = wait("what is not built in is said to be not", || {
+        let (_, pod) = world.ask("a", "GET", &format!("{path}/on-b-never"), &Value::Null).ok()?;
+        let waiting = pod["status"]["containerStatuses"][0]["state"]["waiting"].clone();
+        waiting["message"].as_str().map(str::to_owned)
+    });
+    assert!(why.contains("only pontoon.local/hello:latest is there"), "{why}");
 }
 
 /// The digest of box:1 at a machine, if it has that image.
