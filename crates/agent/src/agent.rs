@@ -398,6 +398,8 @@ impl Agent {
         loop {
             let now = Timestamp::now();
             let facts = Facts::read(&config.data_dir);
+            let problem = self.inner.runtime.check_cgroups().err().map(|error| error.to_string());
+            self.inner.problems.set(Part::Cgroups, problem);
             let health = Health::of(&problems.borrow_and_update());
             let before = told.as_ref().map(|(status, _)| status);
             let status = node_status(now, config, &facts, &health, before);

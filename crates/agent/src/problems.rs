@@ -12,6 +12,8 @@ pub(crate) enum Part {
     Agent,
     /// Dead sandboxes that cannot be removed.
     Leftovers,
+    /// Pods cannot be limited, and so not made.
+    Cgroups,
     /// Pods cannot be connected.
     Network,
     /// Pods cannot look up names.

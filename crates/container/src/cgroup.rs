@@ -2,6 +2,7 @@
 //!
 //! `Hierarchies` is what the machine has; `Group` is one directory in each hierarchy that matters.
 
+mod check;
 mod detect;
 mod device;
 mod group;

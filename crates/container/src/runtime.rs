@@ -51,11 +51,7 @@ struct Inner {
 impl Runtime {
     /// Makes the directories and finds the machine's cgroup hierarchies. Starts nothing.
     pub fn new(config: RuntimeConfig) -> Result<Self> {
-        let hierarchies = Hierarchies::detect().map_err(|source| Error::File {
-            action: "read",
-            path: "/proc/self/mountinfo".into(),
-            source,
-        })?;
+        let hierarchies = detect()?;
         let exe = spawn::ShimExe::open(&config.exe)?;
         for dir in [config.state_dir.join("sandboxes"), config.run_dir.join("sandboxes")] {
             make_dir(&dir)?;
@@ -63,6 +59,13 @@ impl Runtime {
         let (events, _) = broadcast::channel(EVENT_BUFFER);
         let leftovers = Leftovers::default();
         Ok(Self { inner: Arc::new(Inner { config, hierarchies, exe, events, leftovers }) })
+    }
+
+    /// Whether the machine's cgroups can limit what this runtime makes, as far as can be told without making it. The
+    /// error says what to do. To be asked now and then: mounts change.
+    pub fn check_cgroups(&self) -> Result<()> {
+        let hierarchies = detect()?;
+        Ok(hierarchies.check(self.inner.config.cgroup_parent.trim_matches('/'))?)
     }
 
     /// What happens from now on in this runtime's sandboxes, recovered ones included. After `Lagged`, list again.
@@ -157,6 +160,14 @@ impl Runtime {
     fn cgroup(&self, id: &str) -> String {
         format!("{}/{id}", self.inner.config.cgroup_parent.trim_matches('/'))
     }
+}
+
+fn detect() -> Result<Hierarchies> {
+    Hierarchies::detect().map_err(|source| Error::File {
+        action: "read",
+        path: "/proc/self/mountinfo".into(),
+        source,
+    })
 }
 
 async fn subscribe(id: &str, shim: &mut Connection) -> Result<SandboxInfo> {

@@ -30,8 +30,8 @@ const LOW_DISK: u64 = 2 << 30;
 /// What the node can do now, besides its facts.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct Health {
-    /// Why pods cannot be connected, if they cannot.
-    pub network_problem: Option<String>,
+    /// Why pods cannot be run, if they cannot: a reason in one word, and a sentence.
+    pub cannot_run: Vec<(&'static str, String)>,
     /// Why pods cannot look up names, if they cannot.
     pub names_problem: Option<String>,
 }
@@ -40,7 +40,9 @@ impl Health {
     /// What of the node's problems is for its status.
     pub(crate) fn of(problems: &problems::All) -> Self {
         let of = |part| problems.get(&part).cloned();
-        Self { network_problem: of(Part::Network), names_problem: of(Part::Names) }
+        let parts = [(Part::Cgroups, "CgroupsNotReady"), (Part::Network, "NetworkNotReady")];
+        let cannot_run = parts.into_iter().filter_map(|(part, reason)| Some((reason, of(part)?)));
+        Self { cannot_run: cannot_run.collect(), names_problem: of(Part::Names) }
     }
 }
 
@@ -129,9 +131,12 @@ fn conditions(
         let (reason, has) = if is { (yes, "has insufficient") } else { (no, "has sufficient") };
         (is, reason.to_owned(), format!("the node {has} {what}"))
     };
-    let ready = match &health.network_problem {
+    let ready = match health.cannot_run.first() {
         None => (true, "KubeletReady".to_owned(), "pods can be run".to_owned()),
-        Some(problem) => (false, "NetworkNotReady".to_owned(), problem.clone()),
+        Some((reason, _)) => {
+            let why = health.cannot_run.iter().map(|(_, problem)| problem.as_str());
+            (false, (*reason).to_owned(), why.collect::<Vec<_>>().join("; "))
+        }
     };
     let all = [
         (
@@ -238,9 +243,10 @@ mod tests {
         }
     }
 
-    fn tell(facts: &Facts, problem: Option<&str>) -> Vec<(String, String)> {
+    fn tell(facts: &Facts, problem: Option<Part>) -> Vec<(String, String)> {
         let config = AgentConfig::new("n1", "192.168.0.1".parse().unwrap(), "/d", "/r");
-        let health = Health { network_problem: problem.map(str::to_owned), ..Health::default() };
+        let problems = problem.map(|part| (part, "why".to_owned()));
+        let health = Health::of(&problems.into_iter().collect());
         let status = node_status(Timestamp::UNIX_EPOCH, &config, facts, &health, None);
         let conditions = status.conditions.unwrap().into_iter();
         conditions
@@ -259,11 +265,13 @@ mod tests {
         let check = |facts: Facts, problem, kind: &str| {
             let told = tell(&facts, problem);
             assert_eq!(told.iter().map(|(kind, _)| kind.as_str()).collect::<Vec<_>>(), [kind]);
+            told[0].1.clone()
         };
         check(Facts { memory_available_bytes: 1, ..facts() }, None, "MemoryPressure");
         check(Facts { disk_available_bytes: 1, ..facts() }, None, "DiskPressure");
         check(Facts { processes: 950, ..facts() }, None, "PIDPressure");
-        check(facts(), Some("no range"), "Ready");
+        assert_eq!(check(facts(), Some(Part::Network), "Ready"), "NetworkNotReady");
+        assert_eq!(check(facts(), Some(Part::Cgroups), "Ready"), "CgroupsNotReady");
     }
 
     #[test]

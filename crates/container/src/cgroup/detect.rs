@@ -40,11 +40,13 @@ impl Hierarchies {
                 found.push(hierarchy);
             }
         }
-        // A unified hierarchy beside v1 without controllers of use counts nothing and limits nothing.
-        let useful =
-            |h: &Hierarchy| !h.v2 || h.controllers.iter().any(|c| c == "memory" || c == "pids");
-        if found.iter().any(|h| !h.v2) {
-            found.retain(useful);
+        // A unified hierarchy beside v1 without controllers of use counts nothing and limits nothing. It restricts
+        // devices where v1 does not.
+        let has = |h: &Hierarchy, names: &[&str]| {
+            h.controllers.iter().any(|controller| names.contains(&controller.as_str()))
+        };
+        if found.iter().any(|h| !h.v2 && has(h, &["devices"])) {
+            found.retain(|h| !h.v2 || has(h, &["cpu", "memory", "pids"]));
         }
         Self(found)
     }
@@ -96,6 +98,7 @@ mod tests {
 31 30 0:27 / /sys/fs/cgroup/cpu rw,relatime - cgroup cgroup rw,cpu,cpuacct
 32 30 0:28 / /sys/fs/cgroup/memory rw,relatime shared:9 - cgroup cgroup rw,memory
 33 30 0:29 / /sys/fs/cgroup/pids rw,relatime - cgroup cgroup rw,pids
+37 30 0:32 / /sys/fs/cgroup/devices rw,relatime - cgroup cgroup rw,devices
 34 30 0:30 / /sys/fs/cgroup/systemd rw,relatime - cgroup cgroup rw,name=systemd
 35 30 0:31 / /sys/fs/cgroup/unified rw,relatime - cgroup2 cgroup2 rw
 36 30 0:28 / /some\\040where/memory rw,relatime - cgroup cgroup rw,memory
@@ -117,10 +120,21 @@ mod tests {
             [
                 "/sys/fs/cgroup/cpu=cpu+cpuacct",
                 "/sys/fs/cgroup/memory=memory",
-                "/sys/fs/cgroup/pids=pids"
+                "/sys/fs/cgroup/pids=pids",
+                "/sys/fs/cgroup/devices=devices"
             ]
         );
         assert_eq!(found.of("pids").unwrap().mount, Path::new("/sys/fs/cgroup/pids"));
+    }
+
+    #[test]
+    fn hybrid_takes_each_controller_where_it_is() {
+        let found = Hierarchies::from_mountinfo(HYBRID, |_| "cpu hugetlb\n".into());
+        assert!(mounts(&found).contains(&"/sys/fs/cgroup/unified=cpu+hugetlb".to_owned()));
+        // Nobody else restricts devices.
+        let without = HYBRID.replace("rw,devices", "rw,freezer");
+        let found = Hierarchies::from_mountinfo(&without, |_| "hugetlb\n".into());
+        assert!(mounts(&found).contains(&"/sys/fs/cgroup/unified=hugetlb".to_owned()));
     }
 
     #[test]

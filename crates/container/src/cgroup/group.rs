@@ -188,7 +188,7 @@ impl Group {
 
 /// Passes the controllers down to the group's parent directories. One that the machine refuses is missed when a limit
 /// is set, with a clear error.
-fn delegate(hierarchy: &Hierarchy, name: &str) {
+pub(super) fn delegate(hierarchy: &Hierarchy, name: &str) {
     let mut dir = hierarchy.mount.clone();
     for part in name.split('/').filter(|part| !part.is_empty()) {
         for controller in ["cpu", "memory", "pids"] {

@@ -1,5 +1,7 @@
 //! Nodes: cordon, drain, taints and labels, and the pods that each node has.
 
+use std::path::Path;
+
 use super::{Kubectl, has};
 use crate::world::wait;
 
@@ -20,6 +22,7 @@ spec:
 fn kubectl_looks_after_nodes() {
     let Some(kubectl) = Kubectl::at(&["a", "b"]) else { return };
     leases(&kubectl);
+    api_service(&kubectl);
     kubectl.apply(AGENT);
     kubectl.run("rollout status ds/agent");
     kubectl.run("set env ds/agent X=1");
@@ -27,9 +30,61 @@ fn kubectl_looks_after_nodes() {
     kubectl.run("rollout restart ds/agent");
     kubectl.run("rollout status ds/agent");
     has(&kubectl.run("describe ds agent"), "Number of Nodes Scheduled with Available Pods: 2");
+    revisions(&kubectl);
     cordon_and_drain(&kubectl);
     taints(&kubectl);
     selectors(&kubectl);
+    cgroups(&kubectl);
+}
+
+/// The three changes so far, and the way back.
+fn revisions(kubectl: &Kubectl) {
+    let history = kubectl.run("rollout history ds/agent");
+    for line in ["\n1 ", "\n2 ", "\n3 "] {
+        has(&history, line);
+    }
+    has(&kubectl.run("rollout history ds/agent --revision=2"), "X:\t1");
+    kubectl.run("rollout undo ds/agent --to-revision=1");
+    kubectl.run("rollout status ds/agent");
+    assert_eq!(kubectl.field("ds agent", ".spec.template.spec.containers[0].env"), "");
+    has(&kubectl.run("get controllerrevisions"), "daemonset.apps/agent");
+    let history = kubectl.run("rollout history ds/agent");
+    assert!(history.contains("\n4 ") && !history.contains("\n1 "), "{history}");
+    has(&kubectl.run("rollout undo ds/agent"), "rolled back");
+    kubectl.run("rollout status ds/agent");
+    has(&kubectl.run("rollout history ds/agent"), "\n5 ");
+}
+
+/// A node that cannot limit pods says so, takes none, and is ready again when it can.
+fn cgroups(kubectl: &Kubectl) {
+    let memory = "/sys/fs/cgroup/memory";
+    let mount = if Path::new(memory).exists() { memory } else { "/sys/fs/cgroup" };
+    let remount = |how: &str| {
+        let how = format!("remount,bind,{how}");
+        kubectl.world.inside("b", &["/bin/mount", "-o", &how, mount]).expect_ok();
+    };
+    let ready = ".status.conditions[?(@.type==\"Ready\")]";
+    remount("ro");
+    kubectl.wait_field("node b", &format!("{ready}.reason"), "CgroupsNotReady");
+    has(&kubectl.field("node b", &format!("{ready}.message")), "mount -o remount,rw");
+    kubectl.run("run late --image=pontoon.local/hello --overrides={\"spec\":{\"nodeSelector\":{\"disk\":\"ssd\"}}}");
+    has(&kubectl.wait_event("FailedScheduling", "late"), "node.kubernetes.io/not-ready");
+    remount("rw");
+    kubectl.wait_field("node b", &format!("{ready}.status"), "True");
+    kubectl.run("wait --for=condition=Ready pod/late --timeout=60s");
+}
+
+/// The API is where programs in pods look for it: at an address and a name that its certificate has.
+fn api_service(kubectl: &Kubectl) {
+    kubectl.wait_field("svc kubernetes", ".spec.clusterIP", "10.96.0.1");
+    let managers = kubectl.field("nodes", ".items[*].status.addresses[0].address");
+    kubectl.wait_field("endpoints kubernetes", ".subsets[0].addresses[*].ip", &managers);
+    let config = kubectl.world.data_dir("a").join("admin.kubeconfig");
+    let at = |server: &str| {
+        let words = ["kubectl", "--kubeconfig", config.to_str().unwrap(), "--server", server];
+        kubectl.world.inside("b", &[&words[..], &["get", "--raw", "/readyz"]].concat())
+    };
+    wait("the service leads to a manager", || at("https://10.96.0.1").ok.then_some(()));
 }
 
 /// The leader tells of every node when it was last known to be alive.
