@@ -13,17 +13,14 @@ impl Worker {
     /// Compares what is remembered with what is there. Without a sandbox, all that was running is lost.
     pub(super) async fn adopt(&mut self) {
         let Some(cell) = self.cell.clone() else {
-            if !self.state.containers.is_empty() {
-                self.state.sandbox_lost(self.shared.now());
-            }
-            return;
+            return self.lost_unseen();
         };
         let list = match cell.list().await {
             Ok(list) => list,
             Err(error) => {
                 warn!(%error, "a sandbox that was found does not answer");
                 self.drop_cell().await;
-                return self.state.sandbox_lost(self.shared.now());
+                return self.lost_unseen();
             }
         };
         self.state.sandbox = SandboxState::Ready;
@@ -37,6 +34,18 @@ impl Worker {
         self.note_missing(&list);
         self.publish_ports();
         info!(containers = list.len(), "pod found again");
+    }
+
+    /// All that ran is gone, as after a power failure. That is no container's fault, and as with a kubelet that is
+    /// started anew nobody waits for the end of a pause that began before.
+    fn lost_unseen(&mut self) {
+        if self.state.containers.is_empty() {
+            return;
+        }
+        self.state.sandbox_lost(self.shared.now());
+        for own in self.state.containers.values_mut() {
+            own.crashes = 0;
+        }
     }
 
     fn adopt_container(&mut self, info: &ContainerInfo) {

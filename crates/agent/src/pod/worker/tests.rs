@@ -52,6 +52,47 @@ async fn a_crashing_container_is_restarted_with_growing_pauses() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn after_a_power_cut_nobody_waits_for_what_was_before_it() {
+    let mut stage = Stage::new();
+    let wanted =
+        pod(json!({"containers": [{"name": "a", "image": "i"}, {"name": "b", "image": "i"}]}));
+    let mut handle = stage.begin(&wanted);
+    // One had a bad hour long ago, and is well.
+    for restart in 0..3 {
+        let id = format!("a.{restart}");
+        stage.started(&id).await;
+        stage.exit(&handle, &id, 1);
+    }
+    stage.started("a.3").await;
+    // The other waits for the end of its pause.
+    for restart in 0..4 {
+        let id = format!("b.{restart}");
+        stage.started(&id).await;
+        stage.exit(&handle, &id, 1);
+    }
+    let in_back_off = |status: &PodStatus| {
+        let state = status.container_statuses.as_ref().unwrap()[1].state.as_ref();
+        let reason = state.and_then(|s| s.waiting.as_ref()).and_then(|w| w.reason.as_deref());
+        reason == Some("CrashLoopBackOff")
+    };
+    stage.status(in_back_off).await;
+    for cut in 1..=2 {
+        drop(handle);
+        let on_again = stage.now();
+        handle = stage.switch_on("u-1", &wanted);
+        stage.started(&format!("a.{}", 3 + cut)).await;
+        stage.started(&format!("b.{}", 3 + cut)).await;
+        assert!(stage.now().duration_since(on_again).as_secs() < 10, "they wait for nothing");
+    }
+    let counts = |status: &PodStatus| -> Vec<i32> {
+        status.container_statuses.iter().flatten().map(|c| c.restart_count).collect()
+    };
+    let status = stage.status(|status| counts(status) == [5, 5]).await;
+    let last = status.container_statuses.unwrap()[0].last_state.clone().unwrap();
+    assert_eq!(last.terminated.unwrap().reason.as_deref(), Some("ContainerStatusUnknown"));
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_deleted_pod_is_asked_to_end_and_then_gone() {
     let mut stage = Stage::new();
     let mut wanted = pod(json!({"containers": [{"name": "a", "image": "i"}]}));

@@ -394,6 +394,12 @@ impl Stage {
         self.spawn(pod, Some(Found { state: record.state, cell: Some(cell) }))
     }
 
+    /// As a daemon would after the machine lost its power: only what was written down is left.
+    pub(super) fn switch_on(&self, uid: &str, pod: &Pod) -> Handle {
+        let record = Record::read(&self.pod_directory(uid)).unwrap();
+        self.spawn(pod, Some(Found { state: record.state, cell: None }))
+    }
+
     fn spawn(&self, pod: &Pod, found: Option<Found>) -> Handle {
         let order = Order::assigned(&Arc::new(pod.clone()), &self.assignments.borrow());
         let id = PodId::of(pod).unwrap();
