@@ -6,6 +6,7 @@ use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{CWD, Mode, OFlags, ResolveFlags, openat2};
+use rustix::io::Errno;
 use rustix::mount::{
     FsMountFlags, FsOpenFlags, MountAttrFlags, MountFlags, MoveMountFlags, UnmountFlags,
     fsconfig_create, fsconfig_set_string, fsmount, fsopen, mount, move_mount, unmount,
@@ -91,30 +92,25 @@ fn by_number(fd: &OwnedFd) -> String {
     format!("/proc/self/fd/{}", fd.as_raw_fd())
 }
 
-/// By the new mount calls; kernels before 6.7 know no `lowerdir+` and get the old one.
+/// By the new mount calls; kernels before 6.7 know no `lowerdir+`, which they say only when the filesystem is made, and
+/// get the old one.
 fn mount_overlay(paths: &[PathBuf], layers: &[OwnedFd], dirs: &Dirs) -> io::Result<()> {
-    let new = (|| {
-        let filesystem = fsopen("overlay", FsOpenFlags::FSOPEN_CLOEXEC)?;
-        fsconfig_set_string(&filesystem, "source", "overlay")?;
-        // The first one added is the topmost.
-        for (path, fd) in paths.iter().zip(layers).rev() {
-            let text = path.to_str().filter(|path| path.len() <= MAX_VALUE);
-            fsconfig_set_string(
-                &filesystem,
-                "lowerdir+",
-                text.map_or_else(|| by_number(fd), str::to_owned),
-            )?;
-        }
-        Ok(filesystem)
-    })();
-    match new {
-        Ok(filesystem) => finish_overlay(filesystem, dirs),
-        Err(rustix::io::Errno::INVAL | rustix::io::Errno::NOSYS) => old_overlay(layers, dirs),
-        Err(error) => Err(error.into()),
+    let made = new_overlay(paths, layers, dirs);
+    match made.as_ref().err().and_then(Errno::from_io_error) {
+        Some(Errno::INVAL | Errno::NOSYS) => old_overlay(layers, dirs),
+        _ => made,
     }
 }
 
-fn finish_overlay(filesystem: OwnedFd, dirs: &Dirs) -> io::Result<()> {
+fn new_overlay(paths: &[PathBuf], layers: &[OwnedFd], dirs: &Dirs) -> io::Result<()> {
+    let filesystem = fsopen("overlay", FsOpenFlags::FSOPEN_CLOEXEC)?;
+    fsconfig_set_string(&filesystem, "source", "overlay")?;
+    // The first one added is the topmost.
+    for (path, fd) in paths.iter().zip(layers).rev() {
+        let text = path.to_str().filter(|path| path.len() <= MAX_VALUE);
+        let text = text.map_or_else(|| by_number(fd), str::to_owned);
+        fsconfig_set_string(&filesystem, "lowerdir+", text)?;
+    }
     let upper = open_dir(&dirs.state.join("upper"))?;
     let work = open_dir(&dirs.state.join("work"))?;
     fsconfig_set_string(&filesystem, "upperdir", by_number(&upper))?;

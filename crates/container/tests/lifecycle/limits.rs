@@ -8,7 +8,9 @@ const MIB: u64 = 1 << 20;
 
 pub(crate) async fn memory_limit_ends_it() {
     let mut fixture = Fixture::new();
+    fixture.runtime.check_cgroups().unwrap();
     let sandbox = fixture.sandbox("s").await;
+    fixture.runtime.check_cgroups().unwrap();
     let mut spec = fixture.container("c", &["eat", "200000000"]);
     spec.limits.memory_bytes = Some(48 * MIB);
     let exit = fixture.run(&sandbox, spec).await;
