@@ -253,6 +253,12 @@ impl Agent {
             let handle = Worker::spawn(id, order, Some(found), shared.clone(), shutdown.clone());
             self.lock().insert(uid, handle);
         }
+        // Something of these is left, and may still answer to the pod's address.
+        for uid in self.inner.runtime.leftovers().into_keys() {
+            if let Some(address) = records.get(&uid).and_then(|(_, record)| record.state.ip) {
+                self.inner.network.adopt(&uid, address);
+            }
+        }
     }
 
     /// Gives every pod's task its newest order; begins and ends pods.

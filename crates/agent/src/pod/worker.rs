@@ -101,6 +101,9 @@ pub(crate) struct Worker {
     volumes: BTreeMap<String, Volume>,
     /// `volumes` is complete; it is not when a pod was found again before the managers were heard.
     volumes_ready: bool,
+    /// It has, or may have had under an earlier daemon, an address of the node, which is nobody else's until it is given
+    /// back.
+    has_address: bool,
     dirs: PodDirs,
     references: Vec<String>,
     tasks: BTreeMap<String, Tasks>,
@@ -137,6 +140,7 @@ impl Worker {
         let mut worker = Self {
             id: id.clone(),
             pod: order.pod.clone(),
+            has_address: state.ip.is_some(),
             state,
             cell,
             volumes: BTreeMap::new(),
@@ -359,6 +363,7 @@ impl Worker {
 
     async fn finish(&mut self) {
         self.clear_leavings().await;
+        self.disconnect().await;
         for directory in [&self.dirs.run, &self.dirs.data] {
             match std::fs::remove_dir_all(directory) {
                 Err(error) if error.kind() != std::io::ErrorKind::NotFound => {

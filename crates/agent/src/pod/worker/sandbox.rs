@@ -76,6 +76,7 @@ impl Worker {
         let on_host = uses_host_network(&self.pod);
         self.state.ip =
             if on_host { None } else { Some(self.shared.wires.allocate(&self.id.uid)?) };
+        self.has_address = !on_host;
         self.prepare_volumes().await?;
         self.write_name_files()?;
         let cell = self.shared.engine.create_sandbox(self.sandbox_spec()?).await?;
@@ -191,13 +192,22 @@ impl Worker {
             self.cell = None;
             info!("sandbox removed");
         }
-        self.shared.wires.detach(&self.id.uid).await;
+        // What is left of an earlier sandbox may still have the address.
+        self.clear_leavings().await;
+        self.disconnect().await;
         self.volumes.clear();
         self.volumes_ready = false;
         self.state.sandbox = SandboxState::Absent;
         self.publish_ports();
         if is_over(&self.pod, &self.state) {
             self.remove_volumes().await;
+        }
+    }
+
+    /// Gives the pod's address back; only when nothing is left that has it.
+    pub(super) async fn disconnect(&mut self) {
+        if std::mem::take(&mut self.has_address) {
+            self.shared.wires.detach(&self.id.uid).await;
         }
     }
 

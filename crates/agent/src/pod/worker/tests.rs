@@ -179,6 +179,22 @@ async fn a_pod_is_not_gone_while_something_of_it_is_left() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn an_address_is_nobody_elses_while_something_has_it() {
+    let mut stage = Stage::new();
+    let mut wanted = pod(json!({"containers": [{"name": "a", "image": "i"}]}));
+    let handle = stage.begin(&wanted);
+    stage.started("a.0").await;
+    drop(handle);
+    stage.engine.get_stuck(3);
+    wanted.metadata.deletion_timestamp = Some(Time(stage.now()));
+    let _handle = stage.switch_on("u-1", &wanted);
+    stage.event("FailedKillPod").await;
+    assert!(!stage.calls().contains(&"detach u-1".to_owned()));
+    stage.gone().await;
+    assert_eq!(stage.calls().last().map(String::as_str), Some("detach u-1"));
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_hook_that_uses_up_the_grace_leaves_two_seconds_to_end_well() {
     let mut stage = Stage::new();
     stage.engine.ignore_term();
