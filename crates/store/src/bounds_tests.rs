@@ -30,11 +30,15 @@ fn bytes_below(dir: &Path) -> u64 {
     entries.map(size).sum()
 }
 
+/// What is at least written before a snapshot counts: much more than the files that are kept to be written again, however
+/// slow the disk is.
+const BETWEEN_SNAPSHOTS: u64 = 3 << 20;
+
 /// Overwrites 50 keys of 1 KiB until `snapshots` snapshots were made; answers with the bytes written.
 async fn write_until(cluster: &Cluster, snapshots: u64) -> u64 {
     let store = cluster.store(1);
     let (mut made, mut newest, mut written, mut number) = (0, 0, 0, 0_u64);
-    while made < snapshots {
+    while made < snapshots || written < snapshots * BETWEEN_SNAPSHOTS {
         let writes = (0..8).map(|_| {
             number += 1;
             store.txn(Txn::new().then(Put::new(format!("{}", number % 50), vec![1; 1024])))

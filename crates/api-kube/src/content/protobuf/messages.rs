@@ -129,7 +129,7 @@ fn of_reference(name: &str) -> Kind {
         "IntOrString" => Kind::IntOrString,
         "Time" => Kind::Time,
         "MicroTime" => Kind::MicroTime,
-        "FieldsV1" => Kind::Json,
+        "FieldsV1" | "RawExtension" => Kind::Json,
         _ => Kind::Message(name.to_owned()),
     }
 }
