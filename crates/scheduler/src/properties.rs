@@ -76,6 +76,8 @@ proptest! {
         for i in 0..nodes {
             snapshot.upsert_node(&node(i, 64_000));
         }
+        // A node holds 110 pods.
+        let replicas = replicas.min(nodes * 110);
         let pods: Vec<_> = (0..replicas).map(|i| pod(i, 0, 100)).collect();
         let mut counts: BTreeMap<String, usize> = BTreeMap::new();
         for some in pods.chunks(batch) {
