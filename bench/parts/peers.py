@@ -39,7 +39,8 @@ class Peers:
             shutil.copytree(self.source, self.scripts)
         print(f"   peer {name} runs …", flush=True)
         ran = subprocess.run(
-            [self.scripts / f"{name}.sh"], capture_output=True, text=True,
+            # Not here: a cargo that they call would take this workspace's settings.
+            [self.scripts / f"{name}.sh"], capture_output=True, text=True, cwd=self.scripts,
             env={**os.environ, **environment}, check=False,
         )
         text = ran.stdout + ran.stderr

@@ -24,6 +24,9 @@ def measure(options, rows, group):
     peer = options.peers.run("etcd", slow=True, SECS=SECONDS, REPS="1")
     theirs = {}
     for nodes, kind, clients, rate, p50, p99 in PEERS.findall(peer.text) if peer else ():
+        if not int(rate):
+            print(f"   peer etcd: nothing done for {clients} clients, {nodes} nodes; its script ended with: {peer.text[-300:]}")
+            continue
         text = f"etcd {rate}/s, p50 {int(p50) / 1e3:.2f} ms, p99 {int(p99) / 1e3:.1f} ms"
         kind, number = ("put", int(rate)) if kind == "put" else ("read", 0)
         theirs[nodes, kind, clients] = number, text

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{NodeStatus, Pod, PodStatus};
@@ -236,7 +236,7 @@ impl Agent {
             records.into_iter().map(|(id, record)| (id.uid.clone(), (id, record))).collect();
         for sandbox in sandboxes {
             let uid = sandbox.labels().get(LABEL_UID).cloned().unwrap_or_default();
-            let Some((id, record)) = records.remove(&uid) else {
+            let Some((id, mut record)) = records.remove(&uid) else {
                 warn!(sandbox = sandbox.id(), "a sandbox without a pod is removed");
                 if let Err(error) = sandbox.remove().await {
                     warn!(%error, "removing a sandbox");
@@ -246,6 +246,8 @@ impl Agent {
             let address = sandbox.labels().get(LABEL_ADDRESS).and_then(|ip| ip.parse().ok());
             if let Some(address) = address {
                 self.inner.network.adopt(&uid, address);
+                // A record may be older than the sandbox: it is written when the sandbox is ready.
+                record.state.ip = Some(address);
             }
             let order = Order::assigned(&record.pod, &shared.assignments.borrow());
             let cell: Arc<dyn Cell> = Arc::new(sandbox);
@@ -401,11 +403,14 @@ impl Agent {
         let config = &self.inner.config;
         let mut problems = self.inner.problems.subscribe();
         let mut told: Option<(NodeStatus, Timestamp)> = None;
+        let mut checked: Option<Instant> = None;
         loop {
             let now = Timestamp::now();
             let facts = Facts::read(&config.data_dir);
-            let problem = self.inner.runtime.check_cgroups().err().map(|error| error.to_string());
-            self.inner.problems.set(Part::Cgroups, problem);
+            if checked.is_none_or(|at| at.elapsed() >= HEARTBEAT) {
+                checked = Some(Instant::now());
+                self.inner.problems.set(Part::Cgroups, self.cgroup_problem().await);
+            }
             let health = Health::of(&problems.borrow_and_update());
             let before = told.as_ref().map(|(status, _)| status);
             let status = node_status(now, config, &facts, &health, before);
@@ -427,6 +432,16 @@ impl Agent {
                 changed = problems.changed() => if changed.is_err() { return },
                 () = tokio::time::sleep(LOOK) => {}
             }
+        }
+    }
+
+    /// Why this machine's cgroups cannot limit pods; none when they can.
+    async fn cgroup_problem(&self) -> Option<String> {
+        let runtime = self.inner.runtime.clone();
+        let check = tokio::task::spawn_blocking(move || runtime.check_cgroups());
+        match check.await {
+            Ok(checked) => checked.err().map(|error| error.to_string()),
+            Err(error) => Some(error.to_string()),
         }
     }
 

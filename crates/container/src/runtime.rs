@@ -42,30 +42,27 @@ pub struct Runtime {
 #[derive(Debug)]
 struct Inner {
     config: RuntimeConfig,
-    hierarchies: Hierarchies,
     exe: spawn::ShimExe,
     events: broadcast::Sender<Event>,
     leftovers: Leftovers,
 }
 
 impl Runtime {
-    /// Makes the directories and finds the machine's cgroup hierarchies. Starts nothing.
+    /// Makes the directories. Starts nothing.
     pub fn new(config: RuntimeConfig) -> Result<Self> {
-        let hierarchies = detect()?;
         let exe = spawn::ShimExe::open(&config.exe)?;
         for dir in [config.state_dir.join("sandboxes"), config.run_dir.join("sandboxes")] {
             make_dir(&dir)?;
         }
         let (events, _) = broadcast::channel(EVENT_BUFFER);
         let leftovers = Leftovers::default();
-        Ok(Self { inner: Arc::new(Inner { config, hierarchies, exe, events, leftovers }) })
+        Ok(Self { inner: Arc::new(Inner { config, exe, events, leftovers }) })
     }
 
     /// Whether the machine's cgroups can limit what this runtime makes, as far as can be told without making it. The
     /// error says what to do. To be asked now and then: mounts change.
     pub fn check_cgroups(&self) -> Result<()> {
-        let hierarchies = detect()?;
-        Ok(hierarchies.check(self.inner.config.cgroup_parent.trim_matches('/'))?)
+        Ok(hierarchies()?.check(self.inner.config.cgroup_parent.trim_matches('/'))?)
     }
 
     /// What happens from now on in this runtime's sandboxes, recovered ones included. After `Lagged`, list again.
@@ -119,7 +116,7 @@ impl Runtime {
             leavings::remove_empty(&dir.join("sandboxes"))?;
             leavings::remove_empty(dir)?;
         }
-        self.inner.hierarchies.remove_empty(&config.cgroup_parent);
+        hierarchies()?.remove_empty(&config.cgroup_parent);
         Ok(())
     }
 
@@ -162,7 +159,9 @@ impl Runtime {
     }
 }
 
-fn detect() -> Result<Hierarchies> {
+/// The cgroup hierarchies as they are mounted now: an operator may mount them after this runtime has begun, and a shim
+/// looks for itself.
+fn hierarchies() -> Result<Hierarchies> {
     Hierarchies::detect().map_err(|source| Error::File {
         action: "read",
         path: "/proc/self/mountinfo".into(),

@@ -17,7 +17,7 @@ use crate::key::Key;
 use crate::plan::{Action, Plan};
 
 const NAMESPACE: Option<&str> = Some(names::NAMESPACE_DEFAULT);
-const NAME: &str = "kubernetes";
+const NAME: &str = names::API_SERVICE;
 /// The port of the service, and the one where managers serve it.
 const PORT: i32 = 443;
 const TARGET_PORT: i32 = 6443;
@@ -30,10 +30,11 @@ pub(crate) fn keys(change: &Change, _cache: &Cache) -> Vec<Key> {
     concerns.then(|| Key::new(resource::SERVICES, NAMESPACE, NAME)).into_iter().collect()
 }
 
-/// Makes the service and keeps its endpoints; a service of that name with a selector is a user's own.
+/// Makes the service and keeps its endpoints; a service of that name with another address is a user's own.
 pub(crate) fn reconcile(_now: Timestamp, key: &Key, cache: &Cache) -> Plan {
     let mut plan = Plan::none();
-    let managers = managers(cache);
+    let known = cache.get::<Endpoints>(NAMESPACE, NAME);
+    let managers = managers(cache, known.map(AsRef::as_ref));
     // Until one is known there is nobody to lead to.
     if managers.is_empty() {
         return plan;
@@ -44,13 +45,11 @@ pub(crate) fn reconcile(_now: Timestamp, key: &Key, cache: &Cache) -> Plan {
             namespace: key.namespace.clone(),
             body: service(cache.settings.api_address()),
         }),
-        Some(service) if service.spec.as_ref().is_some_and(|spec| spec.selector.is_some()) => {
-            return plan;
-        }
-        Some(_) => {}
+        Some(service) if is_own(service, cache.settings.api_address()) => {}
+        Some(_) => return plan,
     }
     let subsets = Some(vec![subset(managers)]);
-    match cache.get::<Endpoints>(NAMESPACE, NAME) {
+    match known {
         None => plan.push(Action::Create {
             resource: resource::ENDPOINTS,
             namespace: key.namespace.clone(),
@@ -72,11 +71,26 @@ pub(crate) fn reconcile(_now: Timestamp, key: &Key, cache: &Cache) -> Plan {
     plan
 }
 
-/// The addresses of the managers whose daemons answer, in their order.
-fn managers(cache: &Cache) -> Vec<String> {
+fn is_own(service: &Service, address: Ipv4Addr) -> bool {
+    let given = service.spec.as_ref().and_then(|spec| spec.cluster_ip.as_deref());
+    given.and_then(|text| text.parse().ok()) == Some(address)
+}
+
+/// The addresses of the managers whose daemons answer, in their order. Of one that nothing is known of yet, as after a
+/// change of leader, what is told stays told.
+fn managers(cache: &Cache, told: Option<&Endpoints>) -> Vec<String> {
+    let is_told = |node: &Node| {
+        let subsets = told.and_then(|told| told.subsets.as_deref()).unwrap_or_default();
+        let mut addresses = subsets.iter().flat_map(|subset| subset.addresses.iter().flatten());
+        address(node).is_some_and(|ip| addresses.any(|told| told.ip == ip.to_string()))
+    };
     let answers = |node: &Node| {
         let name = node.metadata.name.as_deref().unwrap_or_default();
-        !matches!(cache.liveness(name), Some(Liveness::Lost | Liveness::DaemonDown))
+        match cache.liveness(name) {
+            Some(Liveness::Lost | Liveness::DaemonDown) => false,
+            Some(_) => true,
+            None => is_told(node),
+        }
     };
     let is_manager = |node: &Node| {
         let labels = node.metadata.labels.as_ref();

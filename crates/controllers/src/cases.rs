@@ -1,5 +1,6 @@
 //! Runs the cases in `cases/`: one state in a few lines, and what is planned on it.
 
+mod api_service;
 mod eviction;
 mod ranking;
 mod rolling;

@@ -39,7 +39,7 @@ pub use entry::{Cached, Entry, Unreadable};
 pub use key::Key;
 pub use node_lifecycle::is_written_off;
 pub use plan::{Absent, Action, EventType, Plan, Propagation, Sub};
-pub use settings::{NOT_READY_SECONDS, Settings, UNREACHABLE_SECONDS, api_address};
+pub use settings::{NOT_READY_SECONDS, Settings, UNREACHABLE_SECONDS};
 
 /// One reconciler and what it has to be run for.
 #[derive(Clone, Copy, Debug)]

@@ -34,14 +34,8 @@ pub struct Settings {
 impl Settings {
     /// The address of the service `kubernetes`.
     pub(crate) fn api_address(&self) -> Ipv4Addr {
-        api_address(&self.service_cidr)
+        names::api_address(self.service_cidr.network())
     }
-}
-
-/// The address of the service `kubernetes`: the first of the services' range, which no other is given.
-#[must_use]
-pub fn api_address(service_cidr: &Ipv4Net) -> Ipv4Addr {
-    Ipv4Addr::from(u32::from(service_cidr.network()).saturating_add(1))
 }
 
 impl Default for Settings {

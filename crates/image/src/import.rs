@@ -68,6 +68,8 @@ struct Packed {
     docker: bool,
     oci: bool,
     layers: bool,
+    /// It has a directory that root filesystems have and archives of images do not.
+    root: bool,
 }
 
 impl Packed {
@@ -75,17 +77,27 @@ impl Packed {
         let path = path.strip_prefix(b"./").unwrap_or(path);
         self.docker |= path == b"manifest.json";
         self.oci |= path == b"oci-layout";
-        self.layers |= path.starts_with(b"blobs/sha256") || path.ends_with(b".tar");
+        self.layers |= path.starts_with(b"blobs/sha256/") || is_layer(path);
+        let first = path.split(|&byte| byte == b'/').next().unwrap_or_default();
+        self.root |= matches!(first, b"bin" | b"etc" | b"lib" | b"usr" | b"sbin" | b"var");
     }
 
     fn check(&self) -> io::Result<()> {
-        let kind = match (self.layers, self.oci, self.docker) {
+        let kind = match (self.layers && !self.root, self.oci, self.docker) {
             (true, true, _) => "an oci-archive",
             (true, false, true) => "a docker-archive",
             _ => return Ok(()),
         };
         let words = format!("this is {kind}, no root filesystem: use `pontoon image load`");
         Err(io::Error::new(io::ErrorKind::InvalidData, words))
+    }
+}
+
+/// Whether a docker-archive has a layer under such a name: `NAME.tar`, or `NAME/layer.tar` as older ones do.
+fn is_layer(path: &[u8]) -> bool {
+    match path.iter().position(|&byte| byte == b'/') {
+        None => path.ends_with(b".tar"),
+        Some(at) => &path[at..] == b"/layer.tar",
     }
 }
 
@@ -164,4 +176,35 @@ pub(crate) fn config(changes: &ImportChanges, diff: &Digest) -> Result<Vec<u8>> 
         rootfs: WrittenRoot { r#type: "layers", diff_ids: [diff] },
     };
     serde_json::to_vec(&document).map_err(|e| ImageError::malformed("image configuration", e))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn archives_of_images_are_told_from_root_filesystems() {
+        let told = |paths: &[&str]| {
+            let mut packed = Packed::default();
+            paths.iter().for_each(|path| packed.see(path.as_bytes()));
+            packed.check().err().map(|error| error.to_string())
+        };
+        for paths in [
+            &["manifest.json", "0123.tar"][..],
+            &["./0123/", "./0123/layer.tar", "./manifest.json"],
+            &["blobs/sha256/0123", "manifest.json"],
+        ] {
+            assert!(told(paths).unwrap().contains("a docker-archive"), "{paths:?}");
+        }
+        let oci = told(&["oci-layout", "index.json", "blobs/sha256/0123"]).unwrap();
+        assert!(oci.contains("an oci-archive"), "{oci}");
+        for paths in [
+            &["etc/passwd", "manifest.json", "backup.tar"][..],
+            &["./bin/sh", "./manifest.json", "./blobs/sha256/0123"],
+            &["app", "manifest.json", "data/files.tar"],
+            &["oci-layout", "app"],
+        ] {
+            assert_eq!(told(paths), None, "{paths:?}");
+        }
+    }
 }

@@ -12,6 +12,8 @@ pub const CLUSTER_CIDR: &str = "10.244.0.0/16";
 pub const NODE_SUBNET_PREFIX: u8 = 24;
 /// The service address at which every node answers DNS, in the default service range.
 pub const DNS_ADDRESS: Ipv4Addr = Ipv4Addr::new(10, 96, 0, 10);
+/// The service of the cluster's own API, in the namespace `default`.
+pub const API_SERVICE: &str = "kubernetes";
 /// The first and the last port that services get on nodes.
 pub const NODE_PORTS: (u16, u16) = (30_000, 32_767);
 
@@ -81,4 +83,11 @@ pub const LABEL_ROLE: &str = "pontoon.io/role";
 /// The long name of a service: `web.default.svc.cluster.local`.
 pub fn service_dns_name(service: &str, namespace: &str) -> String {
     format!("{service}.{namespace}.svc.{CLUSTER_DOMAIN}")
+}
+
+/// The address of the service [`API_SERVICE`], in a services' range that begins at `network`: its first, which no other
+/// service is given.
+#[must_use]
+pub fn api_address(network: Ipv4Addr) -> Ipv4Addr {
+    Ipv4Addr::from(u32::from(network).saturating_add(1))
 }

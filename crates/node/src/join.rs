@@ -4,6 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 
 use http::Method;
+use pontoon_model::names;
 use rand::Rng;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
@@ -278,7 +279,7 @@ pub(crate) fn sign(
 ) -> Result<String, Refusal> {
     let NodeRecord { name, member, role, address, .. } = node;
     let (member, role, address) = (*member, *role, *address);
-    let service = pontoon_controllers::api_address(&cluster.service_cidr);
+    let service = names::api_address(cluster.service_cidr.network());
     let subject = Subject::Node { name, member, role, address, service, cluster: &cluster.id };
     cluster
         .authority

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::net::Ipv4Addr;
 
+use pontoon_model::names;
 use pontoon_model::resource::{Resource, SERVICES};
 use pontoon_model::status::Status;
 use pontoon_model::validate::FieldError;
@@ -97,8 +98,10 @@ impl Objects {
             return Ok(Reservations::default());
         }
         let had = old.map(reserved).unwrap_or_default();
+        let namespace = new.pointer("/metadata/namespace").and_then(Value::as_str);
+        let is_api = (namespace, name) == (Some(names::NAMESPACE_DEFAULT), names::API_SERVICE);
         if let Some(spec) = new.get_mut("spec").and_then(Value::as_object_mut) {
-            of_faults(resource, name, self.misplaced(spec, &had))?;
+            of_faults(resource, name, self.misplaced(spec, &had, is_api))?;
             self.give_address(spec).await?;
             self.give_ports(spec, &had).await?;
         }
@@ -144,8 +147,8 @@ impl Objects {
         Ok(())
     }
 
-    /// Numbers that were asked for and are not in their range.
-    fn misplaced(&self, spec: &Spec, had: &BTreeSet<Reservation>) -> Vec<FieldError> {
+    /// Numbers that were asked for and are not in their range, or kept for the service of the cluster's own API.
+    fn misplaced(&self, spec: &Spec, had: &BTreeSet<Reservation>, is_api: bool) -> Vec<FieldError> {
         let mut faults = Vec::new();
         let range = self.config().service_cidr;
         let address: Option<Ipv4Addr> = text(spec, "clusterIP").parse().ok();
@@ -154,6 +157,13 @@ impl Objects {
             if !range.contains(&address) || edge {
                 let why = format!(
                     "failed to allocate IP {address}: the provided IP ({address}) is not in the valid range. The range of valid IPs is {range}"
+                );
+                faults.push(fault("spec.clusterIPs", &format!("[\"{address}\"]"), &why));
+            } else if address == names::api_address(range.network()) && !is_api {
+                let why = format!(
+                    "failed to allocate IP {address}: it is kept for the service {} in the namespace {}",
+                    names::API_SERVICE,
+                    names::NAMESPACE_DEFAULT
                 );
                 faults.push(fault("spec.clusterIPs", &format!("[\"{address}\"]"), &why));
             }

@@ -15,7 +15,7 @@ use values::{cluster_range, label, manager, node_label, number, port, service_ra
     version,
     propagate_version = true,
     max_term_width = 100,
-    after_help = "Example:\n  pontoon demo                 three nodes on this machine, for a look\n  pontoon up                   this server becomes a cluster of one; it prints how others join"
+    after_help = "Examples:\n  pontoon demo                 three nodes on this machine, for a look\n  pontoon up                   this server becomes a cluster of one; it prints how others join"
 )]
 pub(crate) struct Cli {
     #[command(flatten)]
@@ -27,7 +27,7 @@ pub(crate) struct Cli {
 /// Options of every command.
 #[derive(Args, Clone)]
 pub(crate) struct Global {
-    /// State that survives: identity, replicated log, images
+    /// State that survives: identity, replicated log, images; that of local machines lies below it
     #[arg(
         long,
         global = true,
@@ -80,16 +80,16 @@ pub(crate) enum Output {
 #[derive(Subcommand)]
 pub(crate) enum Command {
     /// Run this node's process in the foreground; what a systemd unit starts
-    #[command(after_help = "Example:\n  pontoon daemon --node-name a")]
+    #[command(after_help = "Examples:\n  pontoon daemon --node-name a")]
     Daemon(Daemon),
     /// Make a cluster with this node as its first manager
-    #[command(after_help = "Example:\n  pontoon init --advertise-addr 192.0.2.1")]
+    #[command(after_help = "Examples:\n  pontoon init --advertise-addr 192.0.2.1")]
     Init(Init),
     /// Make this node a member of a cluster
-    #[command(after_help = "Example:\n  pontoon join --token PNTN-1-… 192.0.2.1:2377")]
+    #[command(after_help = "Examples:\n  pontoon join --token PNTN-1-… 192.0.2.1:2377")]
     Join(Join),
     /// Take this node out of its cluster and remove all that it made on this machine
-    #[command(after_help = "Example:\n  pontoon node drain a && pontoon leave        (on a)")]
+    #[command(after_help = "Examples:\n  pontoon node drain a && pontoon leave        (on a)")]
     Leave(Leave),
     /// Daemon and init, or daemon and join, in one
     #[command(after_help = "Examples:\n  pontoon up\n  pontoon up --join PNTN-1-…@192.0.2.1:2377")]
@@ -102,14 +102,14 @@ pub(crate) enum Command {
     /// The cluster's nodes
     #[command(
         subcommand,
-        after_help = "Example:\n  pontoon node ls\n  pontoon node drain b && pontoon node rm b --force"
+        after_help = "Examples:\n  pontoon node ls\n  pontoon node drain b && pontoon node rm b --force"
     )]
     Node(Node),
     /// Every node as gossip sees it
-    #[command(after_help = "Example:\n  pontoon members")]
+    #[command(after_help = "Examples:\n  pontoon members")]
     Members,
     /// This node: its role, the leader, the state's revision
-    #[command(after_help = "Example:\n  pontoon status")]
+    #[command(after_help = "Examples:\n  pontoon status")]
     Status,
     /// Print the kubeconfig with all rights (on a manager): a context for each manager, this one's first
     #[command(
@@ -124,7 +124,7 @@ pub(crate) enum Command {
     Image(Image),
     /// Run an application: a Deployment, with a Service when it has a port
     #[command(
-        after_help = "Example:\n  pontoon run hello --image pontoon.local/hello --replicas 6 --port 80:8080\n\n`kubectl scale deployment hello --replicas 9` changes how many; `pontoon service rm hello` removes it."
+        after_help = "Examples:\n  pontoon run hello --image pontoon.local/hello --replicas 6 --port 80:8080\n\n`kubectl scale deployment hello --replicas 9` changes how many; `pontoon service rm hello` removes it."
     )]
     Run(Run),
     /// The cluster's services
@@ -134,13 +134,13 @@ pub(crate) enum Command {
     )]
     Service(Service),
     /// The cluster's pods
-    #[command(after_help = "Example:\n  pontoon ps -A")]
+    #[command(after_help = "Examples:\n  pontoon ps -A")]
     Ps(Scope),
     /// Print a pod's log
-    #[command(after_help = "Example:\n  pontoon logs -f hello-5d8f-x2v")]
+    #[command(after_help = "Examples:\n  pontoon logs -f hello-5d8f-x2v")]
     Logs(Logs),
     /// Run a command in a pod's container
-    #[command(after_help = "Example:\n  pontoon exec -it web-0 -- sh")]
+    #[command(after_help = "Examples:\n  pontoon exec -it web-0 -- sh")]
     Exec(Exec),
     /// Local machines: nodes made of namespaces on this computer
     #[command(
@@ -154,7 +154,7 @@ pub(crate) enum Command {
     )]
     Demo(Demo),
     /// Print the completion script of a shell
-    #[command(after_help = "Example:\n  pontoon completion bash > /etc/bash_completion.d/pontoon")]
+    #[command(after_help = "Examples:\n  pontoon completion bash > /etc/bash_completion.d/pontoon")]
     Completion {
         /// The shell
         shell: clap_complete::Shell,
@@ -298,26 +298,26 @@ pub(crate) enum Node {
     /// List the nodes
     #[command(
         visible_alias = "list",
-        after_help = "Example:\n  pontoon node ls\n\nAVAILABILITY is Active (takes pods), Cordoned (takes no new ones) or Drained (takes none, and a drain would find\nnothing to move)."
+        after_help = "Examples:\n  pontoon node ls\n\nAVAILABILITY is Active (takes pods), Cordoned (takes no new ones) or Drained (takes none, and a drain would find\nnothing to move)."
     )]
     Ls,
     /// Show all about a node
-    #[command(after_help = "Example:\n  pontoon node inspect a -o yaml")]
+    #[command(after_help = "Examples:\n  pontoon node inspect a -o yaml")]
     Inspect { name: String },
     /// Move all pods off a node and let no new ones on
-    #[command(after_help = "Example:\n  pontoon node drain a")]
+    #[command(after_help = "Examples:\n  pontoon node drain a")]
     Drain { name: String },
     /// Let pods on a drained or cordoned node again
-    #[command(after_help = "Example:\n  pontoon node activate a")]
+    #[command(after_help = "Examples:\n  pontoon node activate a")]
     Activate { name: String },
     /// Make a worker a manager
-    #[command(after_help = "Example:\n  pontoon node promote b")]
+    #[command(after_help = "Examples:\n  pontoon node promote b")]
     Promote { name: String },
     /// Make a manager a worker
-    #[command(after_help = "Example:\n  pontoon node demote b")]
+    #[command(after_help = "Examples:\n  pontoon node demote b")]
     Demote { name: String },
     /// Remove a node from the cluster
-    #[command(after_help = "Example:\n  pontoon node rm b --force")]
+    #[command(after_help = "Examples:\n  pontoon node rm b --force")]
     Rm {
         name: String,
         /// Though it is alive
@@ -330,14 +330,14 @@ pub(crate) enum Node {
 #[derive(Subcommand)]
 pub(crate) enum Image {
     /// List this node's images
-    #[command(visible_alias = "list", after_help = "Example:\n  pontoon image ls")]
+    #[command(visible_alias = "list", after_help = "Examples:\n  pontoon image ls")]
     Ls,
     /// Load a docker-archive or oci-archive; `-` reads standard input
-    #[command(after_help = "Example:\n  docker save web:1 | pontoon image load -")]
+    #[command(after_help = "Examples:\n  docker save web:1 | pontoon image load -")]
     Load { file: PathBuf },
     /// Make an image of a root filesystem in a tar file; `-` reads standard input
     #[command(
-        after_help = "Example:\n  pontoon image import rootfs.tar box:1 --entrypoint /bin/sh"
+        after_help = "Examples:\n  pontoon image import rootfs.tar box:1 --entrypoint /bin/sh"
     )]
     Import {
         file: PathBuf,
@@ -366,7 +366,7 @@ pub(crate) enum Image {
         password_stdin: bool,
     },
     /// Remove an image
-    #[command(after_help = "Example:\n  pontoon image rm web:1")]
+    #[command(after_help = "Examples:\n  pontoon image rm web:1")]
     Rm { reference: String },
 }
 
@@ -402,10 +402,10 @@ pub(crate) struct Run {
 #[derive(Subcommand)]
 pub(crate) enum Service {
     /// List the services
-    #[command(visible_alias = "list", after_help = "Example:\n  pontoon service ls")]
+    #[command(visible_alias = "list", after_help = "Examples:\n  pontoon service ls")]
     Ls(Scope),
     /// Remove applications: the Deployment and the Service of each name
-    #[command(after_help = "Example:\n  pontoon service rm hello web")]
+    #[command(after_help = "Examples:\n  pontoon service rm hello web")]
     Rm {
         #[arg(required = true)]
         names: Vec<String>,
@@ -472,42 +472,48 @@ pub(crate) struct Exec {
 #[derive(Subcommand)]
 pub(crate) enum Machine {
     /// Make machines: each is a node's worth of namespaces on this computer
-    #[command(after_help = "Example:\n  pontoon machine create a b c")]
+    #[command(
+        after_help = "Examples:\n  pontoon machine create a b c\n  pontoon machine ssh a -- pontoon init\n\nEach runs `pontoon daemon` in namespaces of its own, with its own data directory."
+    )]
     Create {
-        #[arg(required = true)]
+        /// Names of the machines; each becomes its node's name
+        #[arg(required = true, value_name = "NAME")]
         names: Vec<String>,
         #[command(flatten)]
         registries: Registries,
     },
     /// List the machines
-    #[command(visible_alias = "list", after_help = "Example:\n  pontoon machine ls")]
+    #[command(visible_alias = "list", after_help = "Examples:\n  pontoon machine ls")]
     Ls,
     /// Run a command on a machine, or a shell
-    #[command(after_help = "Example:\n  pontoon machine ssh a -- pontoon status")]
+    #[command(after_help = "Examples:\n  pontoon machine ssh a -- pontoon status")]
     Ssh {
+        /// The machine
         name: String,
+        /// What to run there, after `--`; a shell unless given
         #[arg(last = true)]
         command: Vec<String>,
     },
     /// Shut machines down
-    #[command(after_help = "Example:\n  pontoon machine stop a")]
+    #[command(after_help = "Examples:\n  pontoon machine stop a")]
     Stop(Names),
     /// Start machines that are stopped
-    #[command(after_help = "Example:\n  pontoon machine start a")]
+    #[command(after_help = "Examples:\n  pontoon machine start a")]
     Start(Names),
     /// Power machines off: everything in them is killed at once
-    #[command(after_help = "Example:\n  pontoon machine kill a")]
+    #[command(after_help = "Examples:\n  pontoon machine kill a")]
     Kill(Names),
     /// Pull machines' network cables: they run on, cut off from all others
-    #[command(after_help = "Example:\n  pontoon machine disconnect a")]
+    #[command(after_help = "Examples:\n  pontoon machine disconnect a")]
     Disconnect(Names),
     /// Put the network cables of machines back
-    #[command(after_help = "Example:\n  pontoon machine connect a")]
+    #[command(after_help = "Examples:\n  pontoon machine connect a")]
     Connect(Names),
     /// Remove machines with all they hold
     #[command(after_help = "Examples:\n  pontoon machine rm a b c\n  pontoon machine rm --all")]
     Rm {
-        #[arg(required_unless_present = "all", conflicts_with = "all")]
+        /// Names of the machines
+        #[arg(required_unless_present = "all", conflicts_with = "all", value_name = "NAME")]
         names: Vec<String>,
         /// All of this data directory
         #[arg(long)]
@@ -518,7 +524,8 @@ pub(crate) enum Machine {
 /// Some machines.
 #[derive(Args)]
 pub(crate) struct Names {
-    #[arg(required = true)]
+    /// Names of the machines
+    #[arg(required = true, value_name = "NAME")]
     pub names: Vec<String>,
 }
 
@@ -544,7 +551,7 @@ pub(crate) struct Hello {
 #[derive(Subcommand)]
 pub(crate) enum HelloCommand {
     /// Ask a URL over HTTP and print the answers
-    #[command(after_help = "Example:\n  pontoon hello get http://hello/ --times 6")]
+    #[command(after_help = "Examples:\n  pontoon hello get http://hello/ --times 6")]
     Get {
         url: String,
         /// How often, each on a connection of its own
@@ -555,6 +562,6 @@ pub(crate) enum HelloCommand {
         timeout_ms: u64,
     },
     /// Look a name up as pods do and print its addresses
-    #[command(after_help = "Example:\n  pontoon hello resolve hello.default")]
+    #[command(after_help = "Examples:\n  pontoon hello resolve hello.default")]
     Resolve { name: String },
 }

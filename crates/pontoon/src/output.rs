@@ -137,19 +137,24 @@ pub(crate) fn document(output: Output, value: &Value) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Prints lines for a person, or the value for a program.
+/// Says what was done: lines for a person, or the value for a program. That nobody listens is no reason to leave the rest
+/// of the work undone.
 ///
 /// # Errors
-/// When standard output is closed.
+/// When standard output cannot be written to, but for that it is closed.
 pub(crate) fn say(output: Output, value: &Value, words: &str) -> anyhow::Result<()> {
-    match output {
+    let said = match output {
         Output::Table | Output::Wide => {
-            writeln!(Out, "{words}")?;
+            let said = writeln!(Out, "{words}").map_err(Into::into);
             warn(value);
+            said
         }
-        Output::Json | Output::Yaml => document(output, value)?,
+        Output::Json | Output::Yaml => document(output, value),
+    };
+    match said {
+        Err(error) if is_closed(&error) => Ok(()),
+        said => said,
     }
-    Ok(())
 }
 
 /// Tells the warning of an answer, if it has one.

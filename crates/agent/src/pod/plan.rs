@@ -180,7 +180,7 @@ fn end(pod: &Pod, state: &PodState, plan: &mut Plan) {
     if !any.is_empty() {
         return;
     }
-    if state.sandbox != SandboxState::Absent {
+    if state.sandbox != SandboxState::Absent || state.holds_address {
         plan.act(Action::TearDown);
     } else if state.stop.as_ref().is_some_and(|order| order.delete) {
         plan.act(Action::Finish);

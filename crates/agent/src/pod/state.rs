@@ -235,6 +235,10 @@ pub(crate) struct PodState {
     /// The images of its containers, by container.
     #[serde(default)]
     pub images: BTreeMap<String, ImageHere>,
+    /// It has, or may have had under an earlier daemon, an address of the node, which is nobody else's until it is given
+    /// back; `ip` stays when it is.
+    #[serde(skip)]
+    pub holds_address: bool,
     #[serde(skip)]
     pub sandbox: SandboxState,
     #[serde(skip)]

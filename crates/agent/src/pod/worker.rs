@@ -101,9 +101,6 @@ pub(crate) struct Worker {
     volumes: BTreeMap<String, Volume>,
     /// `volumes` is complete; it is not when a pod was found again before the managers were heard.
     volumes_ready: bool,
-    /// It has, or may have had under an earlier daemon, an address of the node, which is nobody else's until it is given
-    /// back.
-    has_address: bool,
     dirs: PodDirs,
     references: Vec<String>,
     tasks: BTreeMap<String, Tasks>,
@@ -136,11 +133,11 @@ impl Worker {
         let (notes, receiver) = mpsc::unbounded_channel();
         let dirs = PodDirs::new(&shared.config.data_dir, &shared.config.run_dir, &id.uid);
         let view = Arc::new(Mutex::new(None));
-        let (state, cell) = found.map(|found| (found.state, found.cell)).unwrap_or_default();
+        let (mut state, cell) = found.map(|found| (found.state, found.cell)).unwrap_or_default();
+        state.holds_address = state.ip.is_some();
         let mut worker = Self {
             id: id.clone(),
             pod: order.pod.clone(),
-            has_address: state.ip.is_some(),
             state,
             cell,
             volumes: BTreeMap::new(),

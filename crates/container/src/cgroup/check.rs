@@ -19,7 +19,7 @@ impl Hierarchies {
             let hierarchy = self.of(controller).ok_or_else(|| missing(controller))?;
             let dir = hierarchy.mount.join(parent);
             writable(&dir, &hierarchy.mount)?;
-            if hierarchy.v2 {
+            if hierarchy.v2 && is_passed_down(hierarchy, parent, controller).is_err() {
                 group::delegate(hierarchy, &format!("{parent}/any"));
                 is_passed_down(hierarchy, parent, controller)?;
             }

@@ -5,7 +5,7 @@ use std::io;
 use std::path::Path;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use super::Runtime;
+use super::{Runtime, hierarchies};
 use crate::error::{Error, Result};
 use crate::spec::check_id;
 
@@ -94,10 +94,9 @@ impl Runtime {
     }
 
     async fn try_remove_leavings(&self, id: &str) -> Result<()> {
-        let hierarchies = self.inner.hierarchies.clone();
         let (cgroup, dirs) = (self.cgroup(id), [self.run_dir(id), self.state_dir(id)]);
         let removal = tokio::task::spawn_blocking(move || {
-            hierarchies.kill_and_remove(&cgroup).map_err(|source| Error::File {
+            hierarchies()?.kill_and_remove(&cgroup).map_err(|source| Error::File {
                 action: "remove cgroup",
                 path: cgroup.into(),
                 source,

@@ -1,10 +1,12 @@
 //! A node's own key and certificate, and what a peer's certificate says about the peer.
 
+use std::net::Ipv4Addr;
+
 use rcgen::{CertificateParams, KeyPair};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
 use serde::{Deserialize, Serialize};
 use x509_parser::oid_registry::OID_X509_SERIALNUMBER;
-use x509_parser::prelude::{FromDer, X509Certificate};
+use x509_parser::prelude::{FromDer, GeneralName, X509Certificate};
 
 use super::Role;
 
@@ -117,6 +119,18 @@ impl Credentials {
         self.validity().is_ok_and(|(_, to)| now > to)
     }
 
+    /// Whether the certificate is for a server at this address, too. Those made before 2026-11-25 lack the address of the
+    /// service of the cluster's API.
+    #[must_use]
+    pub fn is_for(&self, address: Ipv4Addr) -> bool {
+        let chain = self.chain().unwrap_or_default();
+        let parsed = chain.first().and_then(|leaf| X509Certificate::from_der(leaf).ok());
+        let names = parsed.as_ref().and_then(|(_, leaf)| leaf.subject_alternative_name().ok()?);
+        names.is_some_and(|names| {
+            names.value.general_names.contains(&GeneralName::IPAddress(&address.octets()))
+        })
+    }
+
     /// Whether two thirds of the certificate's life are over at `now` (seconds since the epoch).
     #[must_use]
     pub fn wants_renewal(&self, now: i64) -> bool {
@@ -194,5 +208,27 @@ mod tests {
         assert!(!names.contains("evil"), "{names}");
         assert!(!names.contains("IPAddress"), "a worker's certificate names an address: {names}");
         assert!(!names.contains("manager"), "a worker's certificate names it a manager: {names}");
+    }
+
+    #[test]
+    fn a_manager_s_certificate_tells_where_it_is_good_for() {
+        let authority = Authority::create("c1").unwrap();
+        let request = Request::create().unwrap();
+        let subject = Subject::Node {
+            name: "n1",
+            member: 1,
+            role: Role::Manager,
+            address: "192.0.2.1".parse().unwrap(),
+            service: Ipv4Addr::new(10, 96, 0, 1),
+            cluster: "c1",
+        };
+        let certificate_pem = authority.sign(&request.request_pem, &subject).unwrap();
+        let key_pem = request.key_pem;
+        let credentials = Credentials { certificate_pem, key_pem, authority_pem: String::new() };
+        for (address, good) in
+            [([10, 96, 0, 1], true), ([192, 0, 2, 1], true), ([10, 96, 0, 2], false)]
+        {
+            assert_eq!(credentials.is_for(address.into()), good, "{address:?}");
+        }
     }
 }

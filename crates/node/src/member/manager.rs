@@ -147,9 +147,11 @@ impl Manager {
         identity: Identity,
         request: Request<Incoming>,
     ) -> Response<Body> {
-        // Who is nobody is told nothing, by the API itself: it answers such with 401.
-        if !identity.is_anonymous()
-            && wants_quorum(request.uri())
+        // Who is nobody is told no manager's name: the API itself answers such.
+        if identity.is_anonymous() {
+            return self.api.handle(identity, request).await;
+        }
+        if wants_quorum(request.uri())
             && let Some(words) = self.quorum.lost()
         {
             return unavailable(&words);

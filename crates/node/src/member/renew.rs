@@ -6,6 +6,8 @@ use std::time::Duration;
 use http::Method;
 use jiff::Timestamp;
 
+use pontoon_model::names;
+
 use super::Member;
 use crate::identity::certificate::{Credentials, Request};
 use crate::membership::Membership;
@@ -39,7 +41,7 @@ pub(super) async fn run(member: Member) {
 
 async fn look(member: &Member, now: i64, has_expired: bool) {
     let credentials = member.inner.tls.credentials();
-    if credentials.wants_renewal(now) {
+    if credentials.wants_renewal(now) || lacks_api_address(member, &credentials).await {
         let renewed = match has_expired && member.inner.manager.is_none() {
             true => revival::ask(&member.membership()).await,
             false => renew(member).await,
@@ -58,6 +60,13 @@ async fn look(member: &Member, now: i64, has_expired: bool) {
     if let Some(manager) = &member.inner.manager {
         manager.keep_kubeconfig(member).await;
     }
+}
+
+/// Whether this is a manager whose certificate is not good for the service of the cluster's API, behind which it is.
+async fn lacks_api_address(member: &Member, credentials: &Credentials) -> bool {
+    let Some(manager) = &member.inner.manager else { return false };
+    let cluster = manager.records.cluster_here().await;
+    cluster.is_ok_and(|c| !credentials.is_for(names::api_address(c.service_cidr.network())))
 }
 
 fn take_over(member: &Member, renewed: Membership) {

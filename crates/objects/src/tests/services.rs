@@ -72,6 +72,17 @@ async fn an_address_can_be_asked_for_and_is_given_back() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn the_first_address_is_the_api_s() {
+    let bed = bed().await;
+    let asked = with("a", json!({"clusterIP": "10.96.0.1"}));
+    let words = "10.96.0.1: it is kept for the service kubernetes in the namespace default";
+    refused(bed.make(SERVICES, asked).await, 422, words);
+    let own = with("kubernetes", json!({"clusterIP": "10.96.0.1"}));
+    bed.make(SERVICES, own).await.unwrap();
+    merge(&bed, "kubernetes", json!({"metadata": {"labels": {"a": "b"}}})).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn updates_keep_what_was_given() {
     let bed = bed().await;
     bed.make(SERVICES, with("a", json!({"type": "NodePort"}))).await.unwrap();

@@ -6,4 +6,5 @@ mod api;
 mod cluster;
 mod house;
 mod machines;
+mod terminal;
 mod world;

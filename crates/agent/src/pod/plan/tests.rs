@@ -205,6 +205,8 @@ fn a_lost_container_that_never_restarts_is_not_started_again() {
     state.sandbox_lost(at(1));
     check(1, &pod, &state, &[], None);
     assert!(is_over(&pod, &state));
+    state.holds_address = true;
+    check(1, &pod, &state, &[Action::TearDown], None);
 }
 
 #[test]

@@ -76,7 +76,7 @@ impl Worker {
         let on_host = uses_host_network(&self.pod);
         self.state.ip =
             if on_host { None } else { Some(self.shared.wires.allocate(&self.id.uid)?) };
-        self.has_address = !on_host;
+        self.state.holds_address = !on_host;
         self.prepare_volumes().await?;
         self.write_name_files()?;
         let cell = self.shared.engine.create_sandbox(self.sandbox_spec()?).await?;
@@ -206,7 +206,7 @@ impl Worker {
 
     /// Gives the pod's address back; only when nothing is left that has it.
     pub(super) async fn disconnect(&mut self) {
-        if std::mem::take(&mut self.has_address) {
+        if std::mem::take(&mut self.state.holds_address) {
             self.shared.wires.detach(&self.id.uid).await;
         }
     }

@@ -116,6 +116,17 @@ fn reader_gone(world: &World) {
         let done = Done::from(command.output().unwrap());
         assert_eq!((done.code, done.err.as_str()), (Some(0), ""), "{words:?}");
     }
+    // The work is done nevertheless, for every name.
+    for name in ["gone-1", "gone-2"] {
+        world.on("a", &["run", name]).expect_ok();
+    }
+    let mut command = world.host_command(&["--run-dir"]);
+    command.arg(world.run_dir("a")).args(["service", "rm", "gone-1", "gone-2"]);
+    assert!(command.stdout(closed_pipe()).status().unwrap().success());
+    for name in ["gone-1", "gone-2"] {
+        let left = world.on("a", &["service", "rm", name]).expect_error();
+        assert!(left.contains("not found"), "{left}");
+    }
 }
 
 /// The end to write to of a pipe that nobody reads.

@@ -76,6 +76,11 @@ fn write_in_vain(world: &World, lost: &str) {
     let refused = world.write(lost, "minority", 10).unwrap_err();
     let words = ["3 managers, 1 reachable; 2 are needed", "can be neither read nor changed"];
     assert!(words.iter().all(|words| refused.contains(words)), "{refused}");
+    // Who has no certificate is not told who the managers are.
+    let kubectl = ["kubectl", "--insecure-skip-tls-verify", "--server", "https://127.0.0.1:6443"];
+    let asked = world.inside(lost, &[&kubectl[..], &["get", "--raw", "/readyz"]].concat());
+    let told = asked.expect_error();
+    assert!(!told.contains("managers") && !told.contains("reachable"), "{told}");
     let status = world.json(lost, &["status"]);
     assert!(text(&status["problem"]).contains(words[0]), "{status}");
     let nodes = world.on(lost, &["node", "ls"]).expect_ok();

@@ -3,7 +3,8 @@
 use std::process::Command;
 
 use super::{Kubectl, has};
-use crate::world::{Done, lack, wait};
+use crate::terminal::Terminal;
+use crate::world::{Done, lack, program, wait};
 
 const BOX: &str = "
 apiVersion: v1
@@ -112,6 +113,25 @@ fn terminal(kubectl: &Kubectl) {
     let done = Done::from(output);
     has(&done.out, "on a terminal");
     assert_eq!(done.code, Some(3));
+    // Beside the CLI of this project, which asks the same API.
+    let mut own = Command::new(program());
+    own.arg("--run-dir").arg(kubectl.world.run_dir("a")).args(["exec", "-it", "box", "-c", "main"]);
+    for mut command in [own, kubectl.world.kubectl_command("a", &EXEC)] {
+        command.args(["--", "sh", "-c", "while busybox stty size; do sleep 0.2; done"]);
+        sizes(&command);
+    }
+}
+
+const EXEC: [&str; 5] = ["exec", "-it", "box", "-c", "main"];
+
+/// The terminal has the size of the user's from the start, takes it over when it changes, and Ctrl-C reaches the program.
+fn sizes(command: &Command) {
+    let terminal = Terminal::begin(command, (77, 33));
+    terminal.wait_for("33 77");
+    terminal.resize((101, 44));
+    terminal.wait_for("44 101");
+    terminal.type_in(b"\x03");
+    assert_eq!(terminal.end(), Some(130));
 }
 
 fn files(kubectl: &Kubectl) {

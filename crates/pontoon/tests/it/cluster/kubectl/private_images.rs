@@ -6,7 +6,7 @@ use std::path::Path;
 use serde_json::Value;
 
 use super::{BUSYBOX, Kubectl, has, is_installed};
-use crate::world::{has_kubectl, machines_with, text, wait};
+use crate::world::{Done, has_kubectl, machines_with, text, wait};
 
 const REGISTRY: &str = "/usr/bin/docker-registry";
 const ADDRESS: &str = "127.0.0.1:5000";
@@ -77,21 +77,32 @@ fn prepared() -> Option<Kubectl> {
 fn a_private_image_is_for_those_who_have_the_password() {
     let Some(kubectl) = prepared() else { return };
     let config = kubectl.world.machine_dir("a").join("registry.yml");
-    let mut registry =
-        kubectl.world.begin_inside("a", &[REGISTRY, "serve", config.to_str().unwrap()]);
+    let begin = || kubectl.world.begin_inside("a", &[REGISTRY, "serve", config.to_str().unwrap()]);
+    let mut registry = begin();
     by_hand(&kubectl);
     by_secret(&kubectl);
     by_account(&kubectl);
     kubectl.try_run("delete pods --all --force --grace-period=0").expect_ok();
     registry.kill().ok();
     registry.wait().unwrap();
+    // What the machine was made with, its daemon is told at every start.
+    kubectl.world.host(&["machine", "stop", "a"]).expect_ok();
+    kubectl.world.start("a");
+    let mut registry = begin();
+    wait("the registry without TLS is asked again", || {
+        pull(&kubectl, "open sesame\n").ok.then_some(())
+    });
+    registry.kill().ok();
+    registry.wait().unwrap();
+}
+
+fn pull(kubectl: &Kubectl, password: &str) -> Done {
+    let words = ["image", "pull", IMAGE, "--username", "me", "--password-stdin"];
+    kubectl.world.fed("a", &words, password)
 }
 
 fn by_hand(kubectl: &Kubectl) {
-    let pull = |password: &str| {
-        let words = ["image", "pull", IMAGE, "--username", "me", "--password-stdin"];
-        kubectl.world.fed("a", &words, password)
-    };
+    let pull = |password: &str| pull(kubectl, password);
     let refused = wait("the registry answers", || {
         Some(pull("wrong\n").expect_error()).filter(|error| error.contains("denies"))
     });
