@@ -155,6 +155,8 @@ impl Agent {
                 // They end at the shutdown, or because of a fault.
                 ended = tasks.join_next(), if !shutdown.is_cancelled() => {
                     break match ended {
+                        // The shutdown came while this one was looked at.
+                        Some(Ok(())) if shutdown.is_cancelled() => Ok(()),
                         Some(Err(fault)) => Err(AgentError::Fault(fault.to_string())),
                         _ => Err(AgentError::Fault("a task ended before its time".to_owned())),
                     };

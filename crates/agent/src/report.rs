@@ -15,7 +15,8 @@ use tracing::{debug, warn};
 /// Events kept while no manager can be reached; the oldest go first.
 const MOST_EVENTS: usize = 500;
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
-const LONGEST_PAUSE: Duration = Duration::from_secs(10);
+/// Short, since until a manager has the news services lead to where pods were before a power cut.
+const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 
 /// One piece of news from a node.
 #[derive(Clone, Debug, PartialEq)]

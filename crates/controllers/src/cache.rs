@@ -69,6 +69,8 @@ pub struct Cache {
     told: BTreeMap<&'static Resource, u64>,
     /// What the cluster was set up with.
     pub settings: Settings,
+    /// The term in which this manager leads: what was there before it is not known, and its names do not come again.
+    pub term: u64,
 }
 
 impl Cache {

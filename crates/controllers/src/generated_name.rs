@@ -2,8 +2,9 @@
 //!
 //! A reconciler sees only its cache. Were names random, a plan made twice from the same state,
 //! because the cache lags or an answer was lost, would make twice the pods. So an owner's pods
-//! take the first names of a fixed sequence that nobody has or has had: the same state gives the
-//! same names, and the second creation meets `AlreadyExists`.
+//! take the first names of a sequence, fixed for a leader's term, that nobody has or has had: the
+//! same state gives the same names, and the second creation meets `AlreadyExists`. A new leader does
+//! not know what names there were, so each term has its own sequence.
 
 use std::hash::Hash;
 
@@ -48,7 +49,7 @@ pub(crate) fn next_pods<'a>(
     uid: &'a str,
     slot: &'a str,
 ) -> impl Iterator<Item = String> + 'a {
-    let names = (0u64..).map(move |n| join(&owner.name, &letters(&(uid, slot, n), 5)));
+    let names = (0u64..).map(move |n| join(&owner.name, &letters(&(uid, slot, cache.term, n), 5)));
     names.filter(move |name| {
         let key = Key::new(resource::PODS, owner.namespace.as_deref(), name);
         cache.entry(&key).is_none() && !cache.is_retired(uid, name)

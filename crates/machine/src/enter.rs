@@ -16,7 +16,7 @@ pub(crate) fn main(args: Skip<ArgsOs>) -> i32 {
     match run(args) {
         Ok(code) => code,
         Err(error) => {
-            drop(writeln!(io::stderr(), "error: run a command in the machine: {error}"));
+            drop(writeln!(io::stderr(), "error: enter the machine: {error}"));
             1
         }
     }
@@ -32,7 +32,15 @@ fn run(mut args: Skip<ArgsOs>) -> io::Result<i32> {
         setns(space?, CloneFlags::empty())?;
     }
     let program = args.next().ok_or(io::ErrorKind::InvalidInput)?;
-    let status = Command::new(program).args(args).status()?;
+    let status = match Command::new(&program).args(args).status() {
+        Ok(status) => status,
+        Err(error) => {
+            let program = program.to_string_lossy();
+            drop(writeln!(io::stderr(), "error: run {program:?} in the machine: {error}"));
+            // As shells have it: it is not there, or cannot be run.
+            return Ok(if error.kind() == io::ErrorKind::NotFound { 127 } else { 126 });
+        }
+    };
     let killed = std::os::unix::process::ExitStatusExt::signal(&status).map_or(1, |s| 128 + s);
     Ok(status.code().unwrap_or(killed))
 }

@@ -16,6 +16,25 @@ pub const NODE_PORT: u16 = 10250;
 /// UDP port of the overlay.
 pub const VXLAN_PORT: u16 = 4789;
 
+/// The longest name a node may have: it is a DNS label.
+const NAME_LEN_MAX: usize = 63;
+
+/// Whether a node may have such a name: a DNS label.
+///
+/// # Errors
+/// When it may not, with what a name may be.
+pub fn check_node_name(name: &str) -> Result<(), String> {
+    let plain = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit();
+    let inner = name.bytes().all(|b| plain(b) || b == b'-');
+    let ends = name.bytes().next().is_some_and(plain) && name.bytes().last().is_some_and(plain);
+    if inner && ends && name.len() <= NAME_LEN_MAX {
+        return Ok(());
+    }
+    Err(format!(
+        "{name:?} cannot be a node's name: use up to {NAME_LEN_MAX} of a-z, 0-9 and '-', beginning and ending with a letter or digit"
+    ))
+}
+
 /// The settings of one daemon.
 #[derive(Clone, Debug)]
 pub struct Config {

@@ -11,7 +11,7 @@ use sha2::{Digest, Sha256};
 
 use crate::assignment::dispatch::managers;
 use crate::cluster::{Cluster, NodeRecord, Records, new_id};
-use crate::config::MANAGER_PORT;
+use crate::config::{MANAGER_PORT, check_node_name};
 use crate::gossip_keys::{GossipKey, GossipKeys};
 use crate::identity::Role;
 use crate::identity::authority::{Authority, Subject};
@@ -19,9 +19,6 @@ use crate::identity::certificate::{Credentials, Request as CertificateRequest, c
 use crate::identity::token::JoinToken;
 use crate::membership::{ManagerAddress, Membership};
 use crate::rpc::{Refusal, client};
-
-/// The longest name a node may have: it is a DNS label.
-const NAME_LEN_MAX: usize = 63;
 
 /// What a joining node says, once it knows that it talks to the right cluster.
 #[derive(Serialize, Deserialize)]
@@ -151,15 +148,7 @@ impl Joiner<'_> {
 /// # Errors
 /// When it is not, with what a name may be.
 pub(crate) fn check_name(name: &str) -> Result<(), Refusal> {
-    let plain = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit();
-    let inner = name.bytes().all(|b| plain(b) || b == b'-');
-    let ends = name.bytes().next().is_some_and(plain) && name.bytes().last().is_some_and(plain);
-    if inner && ends && name.len() <= NAME_LEN_MAX {
-        return Ok(());
-    }
-    Err(Refusal::bad_request(format!(
-        "{name:?} cannot be a node's name: use up to {NAME_LEN_MAX} of a-z, 0-9 and '-', beginning and ending with a letter or digit"
-    )))
+    check_node_name(name).map_err(Refusal::bad_request)
 }
 
 /// The address of this machine from which the manager is reached.

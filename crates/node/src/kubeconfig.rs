@@ -80,7 +80,7 @@ fn is_host(text: &str) -> bool {
                 && text.matches(':').count() <= 1))
 }
 
-/// A kubeconfig that [`make`] made, with `first` as the current server, and a context for every manager beside it.
+/// A kubeconfig that [`make`] made, with `first` as the current server, and a context for every manager under its name.
 ///
 /// # Errors
 /// When it is not one that this version wrote.
@@ -106,9 +106,8 @@ pub(crate) fn with_all(
         None => format!("{first}:{KUBE_PORT}"),
     };
     let api_of = |m: &ManagerAddress| SocketAddr::new(m.address.ip(), KUBE_PORT).to_string();
-    let others = managers.iter().map(|m| (format!("{NAME}-{}", m.name), api_of(m)));
-    let mut servers = vec![(NAME.to_owned(), current.clone())];
-    servers.extend(others.filter(|(_, server)| *server != current));
+    let mut servers = vec![(NAME.to_owned(), current)];
+    servers.extend(managers.iter().map(|m| (format!("{NAME}-{}", m.name), api_of(m))));
     Ok(render(&secrets, &servers))
 }
 
@@ -160,11 +159,11 @@ mod tests {
         assert!(all.contains("current-context: pontoon\n"), "{all}");
         assert!(all.contains("- name: pontoon\n  cluster:\n    server: https://192.0.2.1:6443"));
         assert!(all.contains("- name: pontoon-b\n  cluster:\n    server: https://192.0.2.2:6443"));
-        assert!(!all.contains("pontoon-a"), "{all}");
+        assert!(all.contains("- name: pontoon-a\n  cluster:\n    server: https://192.0.2.1:6443"));
         let named = host_of("b", &managers()).unwrap();
         let from_b = with_all(kept, &named, &managers()).unwrap();
         assert!(from_b.contains("name: pontoon\n  cluster:\n    server: https://192.0.2.2:6443"));
-        assert!(from_b.contains("pontoon-a") && !from_b.contains("pontoon-b"), "{from_b}");
+        assert!(from_b.contains("pontoon-a") && from_b.contains("pontoon-b"), "{from_b}");
         let balanced = with_all(kept, "api.example.org:443", &managers()).unwrap();
         assert!(balanced.contains("server: https://api.example.org:443\n"), "{balanced}");
         assert!(with_all("", "192.0.2.1", &managers()).is_err());

@@ -62,6 +62,11 @@ impl Leader {
                 return;
             }
             tracing::info!("this manager leads");
+            let number = leadership.borrow().term;
+            self.view.change(|cache| {
+                cache.term = number;
+                None
+            });
             let term = stop.child_token();
             let tasks = self.start(&term).await;
             tokio::select! {

@@ -21,7 +21,7 @@ mod membership;
 pub mod node_labels;
 mod node_removal;
 mod quorum;
-mod registries;
+pub mod registries;
 mod report;
 pub mod resolve;
 mod revival;

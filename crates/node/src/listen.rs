@@ -20,7 +20,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::identity::certificate::Peer;
-use crate::tls::Tls;
+use crate::tls::{Tls, notice_death};
 
 /// Connections that one port serves at a time, unless fewer files may be open; more wait to be accepted.
 const CONNECTIONS_MAX: usize = 20_000;
@@ -140,8 +140,8 @@ async fn next(
         match accepted {
             Ok((stream, _)) => {
                 // Latency matters more than packets: requests are small.
-                if let Err(error) = stream.set_nodelay(true) {
-                    tracing::debug!(%error, "set TCP_NODELAY");
+                if let Err(error) = stream.set_nodelay(true).and_then(|()| notice_death(&stream)) {
+                    tracing::debug!(%error, "set a connection's options");
                 }
                 return Some((stream, permit));
             }

@@ -1,6 +1,6 @@
 //! How registries are reached, as the daemon was told.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use pontoon_image::{Reference, RegistryConfig};
 
@@ -26,13 +26,30 @@ pub enum RegistriesError {
 /// # Errors
 /// When the default registry cannot be one, or a file has no certificates.
 pub(crate) fn read(config: &Config) -> Result<RegistryConfig, RegistriesError> {
+    check(config.default_registry.as_deref(), &[])?;
     let default_registry = config.default_registry.clone();
-    if let Some(text) = default_registry.as_ref().filter(|text| !is_registry(text)) {
-        return Err(RegistriesError::Default(text.clone()));
-    }
     let ca_pem = config.registry_ca.iter().map(|path| pem(path)).collect::<Result<_, _>>()?;
     let plain_http = config.insecure_registries.clone();
     Ok(RegistryConfig { plain_http, ca_pem, default_registry, ..RegistryConfig::default() })
+}
+
+/// Looks at registries' settings before a daemon is started with them.
+///
+/// # Errors
+/// As the daemon's.
+pub fn check(default: Option<&str>, ca: &[PathBuf]) -> Result<(), RegistriesError> {
+    if let Some(text) = default.filter(|text| !is_registry(text)) {
+        return Err(RegistriesError::Default(text.to_owned()));
+    }
+    ca.iter().try_for_each(|path| pem(path).map(drop))
+}
+
+/// Whether an image may have such a name.
+///
+/// # Errors
+/// When it may not, in words.
+pub fn check_image(name: &str) -> Result<(), String> {
+    name.parse::<Reference>().map(drop).map_err(|error| error.to_string())
 }
 
 /// Whether an image's name may follow it.

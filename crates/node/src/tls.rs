@@ -158,6 +158,22 @@ pub(crate) async fn connect_anonymous(
     dial(config, address, name).await
 }
 
+/// Has the kernel end a connection whose other end has lost its power, or its cable: nobody else notices where nothing is
+/// sent, as while a log is followed.
+///
+/// # Errors
+/// When the kernel does not know of it.
+pub(crate) fn notice_death(stream: &TcpStream) -> io::Result<()> {
+    use rustix::net::sockopt;
+    sockopt::set_socket_keepalive(stream, true)?;
+    sockopt::set_tcp_keepidle(stream, Duration::from_secs(5))?;
+    sockopt::set_tcp_keepintvl(stream, Duration::from_secs(2))?;
+    sockopt::set_tcp_keepcnt(stream, 3)?;
+    // The same where something was sent and not acknowledged.
+    sockopt::set_tcp_user_timeout(stream, 12_000)?;
+    Ok(())
+}
+
 async fn dial(
     config: ClientConfig,
     address: SocketAddr,
@@ -167,6 +183,7 @@ async fn dial(
     let connect = async {
         let stream = TcpStream::connect(address).await?;
         stream.set_nodelay(true)?;
+        notice_death(&stream)?;
         TlsConnector::from(Arc::new(config)).connect(name, stream).await
     };
     tokio::time::timeout(CONNECT_TIMEOUT, connect).await?

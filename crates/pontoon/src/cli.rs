@@ -1,12 +1,17 @@
 //! The command line: every command with its options and an example.
 
+mod local;
 mod values;
 
 use std::net::IpAddr;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use values::{cluster_range, label, manager, node_label, number, port, service_range, token_at};
+pub(crate) use local::{Demo, Hello, HelloCommand, Machine, Names};
+use values::{
+    cgroup_path, cluster_range, image, label, manager, node_label, node_name, number, port,
+    replicas, service_range, token_at,
+};
 
 /// Joins independent Linux servers into one machine that runs containers.
 #[derive(Parser)]
@@ -24,27 +29,35 @@ pub(crate) struct Cli {
     pub command: Command,
 }
 
+/// Where state lies that survives, unless something else is said.
+pub(crate) const DATA_DIR: &str = "/var/lib/pontoon";
+
+/// A default that the environment may change. As clap's own `env` it would be part of every line on usage.
+fn from_env(name: &str, otherwise: &str) -> PathBuf {
+    std::env::var_os(name)
+        .filter(|value| !value.is_empty())
+        .unwrap_or_else(|| otherwise.into())
+        .into()
+}
+
 /// Options of every command.
 #[derive(Args, Clone)]
 pub(crate) struct Global {
-    /// State that survives: identity, replicated log, images; that of local machines lies below it
+    /// State that survives: identity, replicated log, images; that of local machines lies below it; or
+    /// $PONTOON_DATA_DIR
     #[arg(
         long,
         global = true,
-        env = "PONTOON_DATA_DIR",
-        hide_env_values = true,
-        default_value = "/var/lib/pontoon",
+        default_value_os_t = from_env("PONTOON_DATA_DIR", DATA_DIR),
         value_name = "DIR",
         help_heading = "Global options"
     )]
     pub data_dir: PathBuf,
-    /// Sockets and what lives as long as the machine is up
+    /// Sockets and what lives as long as the machine is up; or $PONTOON_RUN_DIR
     #[arg(
         long,
         global = true,
-        env = "PONTOON_RUN_DIR",
-        hide_env_values = true,
-        default_value = "/run/pontoon",
+        default_value_os_t = from_env("PONTOON_RUN_DIR", "/run/pontoon"),
         value_name = "DIR",
         help_heading = "Global options"
     )]
@@ -171,10 +184,10 @@ pub(crate) enum Command {
 #[derive(Args, Clone)]
 pub(crate) struct Daemon {
     /// This node's name in the cluster: a DNS label [default: the host name]
-    #[arg(long, env = "PONTOON_NODE_NAME", hide_env_values = true, value_name = "NAME")]
+    #[arg(long, env = "PONTOON_NODE_NAME", hide_env_values = true, value_name = "NAME", value_parser = node_name)]
     pub node_name: Option<String>,
     /// Parent of all cgroups that this daemon makes
-    #[arg(long, default_value = "pontoon", value_name = "PATH")]
+    #[arg(long, default_value = "pontoon", value_name = "PATH", value_parser = cgroup_path)]
     pub cgroup_parent: String,
     #[command(flatten)]
     pub registries: Registries,
@@ -303,24 +316,40 @@ pub(crate) enum Node {
     Ls,
     /// Show all about a node
     #[command(after_help = "Examples:\n  pontoon node inspect a -o yaml")]
-    Inspect { name: String },
+    Inspect {
+        /// The node
+        name: String,
+    },
     /// Move all pods off a node and let no new ones on
     #[command(after_help = "Examples:\n  pontoon node drain a")]
-    Drain { name: String },
+    Drain {
+        /// The node
+        name: String,
+    },
     /// Let pods on a drained or cordoned node again
     #[command(after_help = "Examples:\n  pontoon node activate a")]
-    Activate { name: String },
+    Activate {
+        /// The node
+        name: String,
+    },
     /// Make a worker a manager
     #[command(after_help = "Examples:\n  pontoon node promote b")]
-    Promote { name: String },
+    Promote {
+        /// The node
+        name: String,
+    },
     /// Make a manager a worker
     #[command(after_help = "Examples:\n  pontoon node demote b")]
-    Demote { name: String },
+    Demote {
+        /// The node
+        name: String,
+    },
     /// Remove a node from the cluster
     #[command(after_help = "Examples:\n  pontoon node rm b --force")]
     Rm {
+        /// The node
         name: String,
-        /// Though it is alive
+        /// Remove it though it is alive: it gives itself up when it hears of it
         #[arg(long)]
         force: bool,
     },
@@ -332,15 +361,21 @@ pub(crate) enum Image {
     /// List this node's images
     #[command(visible_alias = "list", after_help = "Examples:\n  pontoon image ls")]
     Ls,
-    /// Load a docker-archive or oci-archive; `-` reads standard input
+    /// Load a docker-archive or oci-archive, at a manager for all nodes
     #[command(after_help = "Examples:\n  docker save web:1 | pontoon image load -")]
-    Load { file: PathBuf },
-    /// Make an image of a root filesystem in a tar file; `-` reads standard input
+    Load {
+        /// The archive; `-` reads standard input
+        file: PathBuf,
+    },
+    /// Make an image of a root filesystem, at a manager for all nodes
     #[command(
         after_help = "Examples:\n  pontoon image import rootfs.tar box:1 --entrypoint /bin/sh"
     )]
     Import {
+        /// The tar file of the root filesystem; `-` reads standard input
         file: PathBuf,
+        /// The image's name
+        #[arg(value_parser = image)]
         reference: String,
         /// The program; may be given several times, once a word
         #[arg(long, value_name = "WORD")]
@@ -357,6 +392,7 @@ pub(crate) enum Image {
         after_help = "Examples:\n  pontoon image pull registry.example:5000/web:1\n  pontoon image pull registry.example:5000/web:1 --username me --password-stdin < password"
     )]
     Pull {
+        /// The image's name, with its registry
         reference: String,
         /// The user at the registry
         #[arg(long, value_name = "NAME", requires = "password_stdin")]
@@ -367,7 +403,10 @@ pub(crate) enum Image {
     },
     /// Remove an image
     #[command(after_help = "Examples:\n  pontoon image rm web:1")]
-    Rm { reference: String },
+    Rm {
+        /// The image's name
+        reference: String,
+    },
 }
 
 /// Options of `run`.
@@ -379,7 +418,7 @@ pub(crate) struct Run {
     #[arg(long, default_value = "pontoon.local/hello")]
     pub image: String,
     /// How many pods
-    #[arg(long, default_value_t = 1, value_parser = number::<u32>)]
+    #[arg(long, default_value_t = 1, value_parser = replicas, allow_negative_numbers = true)]
     pub replicas: u32,
     /// A port of the service and the container's behind it, PORT[:CONTAINER-PORT]
     #[arg(long, value_name = "PORT[:PORT]", value_parser = port)]
@@ -407,7 +446,8 @@ pub(crate) enum Service {
     /// Remove applications: the Deployment and the Service of each name
     #[command(after_help = "Examples:\n  pontoon service rm hello web")]
     Rm {
-        #[arg(required = true)]
+        /// Names of the applications
+        #[arg(required = true, value_name = "NAME")]
         names: Vec<String>,
         /// Namespace
         #[arg(long, short, default_value = "default")]
@@ -429,6 +469,7 @@ pub(crate) struct Scope {
 /// Options of `logs`.
 #[derive(Args)]
 pub(crate) struct Logs {
+    /// The pod
     pub pod: String,
     /// Namespace
     #[arg(long, short, default_value = "default")]
@@ -440,7 +481,7 @@ pub(crate) struct Logs {
     #[arg(long, short)]
     pub follow: bool,
     /// Only the last lines
-    #[arg(long, value_name = "LINES", value_parser = number::<u64>)]
+    #[arg(long, value_name = "LINES", value_parser = number::<u64>, allow_negative_numbers = true)]
     pub tail: Option<u64>,
     /// The log of the container before its last restart
     #[arg(long, short)]
@@ -450,6 +491,7 @@ pub(crate) struct Logs {
 /// Options of `exec`.
 #[derive(Args)]
 pub(crate) struct Exec {
+    /// The pod
     pub pod: String,
     /// Namespace
     #[arg(long, short, default_value = "default")]
@@ -466,102 +508,4 @@ pub(crate) struct Exec {
     /// The command
     #[arg(last = true, required = true)]
     pub command: Vec<String>,
-}
-
-/// Commands on local machines.
-#[derive(Subcommand)]
-pub(crate) enum Machine {
-    /// Make machines: each is a node's worth of namespaces on this computer
-    #[command(
-        after_help = "Examples:\n  pontoon machine create a b c\n  pontoon machine ssh a -- pontoon init\n\nEach runs `pontoon daemon` in namespaces of its own, with its own data directory."
-    )]
-    Create {
-        /// Names of the machines; each becomes its node's name
-        #[arg(required = true, value_name = "NAME")]
-        names: Vec<String>,
-        #[command(flatten)]
-        registries: Registries,
-    },
-    /// List the machines
-    #[command(visible_alias = "list", after_help = "Examples:\n  pontoon machine ls")]
-    Ls,
-    /// Run a command on a machine, or a shell
-    #[command(after_help = "Examples:\n  pontoon machine ssh a -- pontoon status")]
-    Ssh {
-        /// The machine
-        name: String,
-        /// What to run there, after `--`; a shell unless given
-        #[arg(last = true)]
-        command: Vec<String>,
-    },
-    /// Shut machines down
-    #[command(after_help = "Examples:\n  pontoon machine stop a")]
-    Stop(Names),
-    /// Start machines that are stopped
-    #[command(after_help = "Examples:\n  pontoon machine start a")]
-    Start(Names),
-    /// Power machines off: everything in them is killed at once
-    #[command(after_help = "Examples:\n  pontoon machine kill a")]
-    Kill(Names),
-    /// Pull machines' network cables: they run on, cut off from all others
-    #[command(after_help = "Examples:\n  pontoon machine disconnect a")]
-    Disconnect(Names),
-    /// Put the network cables of machines back
-    #[command(after_help = "Examples:\n  pontoon machine connect a")]
-    Connect(Names),
-    /// Remove machines with all they hold
-    #[command(after_help = "Examples:\n  pontoon machine rm a b c\n  pontoon machine rm --all")]
-    Rm {
-        /// Names of the machines
-        #[arg(required_unless_present = "all", conflicts_with = "all", value_name = "NAME")]
-        names: Vec<String>,
-        /// All of this data directory
-        #[arg(long)]
-        all: bool,
-    },
-}
-
-/// Some machines.
-#[derive(Args)]
-pub(crate) struct Names {
-    /// Names of the machines
-    #[arg(required = true, value_name = "NAME")]
-    pub names: Vec<String>,
-}
-
-/// Options of `demo`.
-#[derive(Args)]
-pub(crate) struct Demo {
-    /// End by itself instead of leaving the cluster up
-    #[arg(long)]
-    pub once: bool,
-}
-
-/// Options of `hello`.
-#[derive(Args)]
-pub(crate) struct Hello {
-    #[command(subcommand)]
-    pub command: Option<HelloCommand>,
-    /// Port to answer on
-    #[arg(long, default_value_t = 8080, env = "PORT", hide_env_values = true, value_parser = number::<u16>)]
-    pub port: u16,
-}
-
-/// What else the built-in image's program does.
-#[derive(Subcommand)]
-pub(crate) enum HelloCommand {
-    /// Ask a URL over HTTP and print the answers
-    #[command(after_help = "Examples:\n  pontoon hello get http://hello/ --times 6")]
-    Get {
-        url: String,
-        /// How often, each on a connection of its own
-        #[arg(long, short = 'n', default_value_t = 1, value_parser = number::<u32>)]
-        times: u32,
-        /// Longest wait for one answer
-        #[arg(long, default_value_t = 3000, value_name = "MS", value_parser = number::<u64>)]
-        timeout_ms: u64,
-    },
-    /// Look a name up as pods do and print its addresses
-    #[command(after_help = "Examples:\n  pontoon hello resolve hello.default")]
-    Resolve { name: String },
 }

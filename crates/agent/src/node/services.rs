@@ -92,7 +92,10 @@ impl Services {
         let problem = match error {
             Some(error) => Some(format!("the node's network is not as it should be: {error}")),
             None if self.network.gateway().is_some() => None,
-            None => Some("the node has no pod range yet".to_owned()),
+            None => Some(
+                "the node waits for its pod range, as it does for a moment after it has joined"
+                    .to_owned(),
+            ),
         };
         self.problems.set(Part::Network, problem);
     }

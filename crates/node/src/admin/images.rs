@@ -46,7 +46,17 @@ pub(super) fn list(shared: &Arc<Shared>) -> Value {
 
 pub(super) async fn load(shared: &Arc<Shared>, body: Incoming) -> Result<Value, Refusal> {
     let loaded = shared.images.store.load(reader(body), Progress::none()).await.map_err(refused)?;
-    Ok(json!({ "references": loaded.iter().map(Reference::to_string).collect::<Vec<_>>() }))
+    let references: Vec<String> = loaded.iter().map(Reference::to_string).collect();
+    Ok(json!({ "references": references, "warning": not_believed(shared).await }))
+}
+
+/// What to know of a name that is given at a worker.
+async fn not_believed(shared: &Arc<Shared>) -> Option<&'static str> {
+    let is_worker = shared.member().await.is_some_and(|member| member.manager().is_err());
+    is_worker.then_some(
+        "this node is a worker, and the others believe managers alone which image a name is: its pods have the image, \
+         those of other nodes do not; load it at a manager",
+    )
 }
 
 pub(super) async fn import(
@@ -65,7 +75,11 @@ pub(super) async fn import(
     let store = &shared.images.store;
     let image =
         store.import(reader(body), &reference, changes, Progress::none()).await.map_err(refused)?;
-    Ok(json!({ "references": [image.reference.to_string()], "digest": image.digest.to_string() }))
+    Ok(json!({
+        "references": [image.reference.to_string()],
+        "digest": image.digest.to_string(),
+        "warning": not_believed(shared).await,
+    }))
 }
 
 pub(super) async fn remove(shared: &Arc<Shared>, query: Option<&str>) -> Result<Value, Refusal> {

@@ -13,6 +13,36 @@ pub(super) fn number<T: FromStr>(text: &str) -> Result<T, String> {
     })
 }
 
+/// How many pods: what a Deployment's `replicas` holds.
+pub(super) fn replicas(text: &str) -> Result<u32, String> {
+    let count = text.parse().ok().filter(|count| i32::try_from(*count).is_ok());
+    count.ok_or_else(|| format!("{text:?} is no whole number from 0 to {}", i32::MAX))
+}
+
+/// A node's name.
+pub(super) fn node_name(text: &str) -> Result<String, String> {
+    pontoon_node::config::check_node_name(text).map(|()| text.to_owned())
+}
+
+/// A group's path below the cgroup hierarchies' mounts.
+pub(super) fn cgroup_path(text: &str) -> Result<String, String> {
+    let is_name = |part: &str| {
+        let plain = |c: char| c.is_ascii_alphanumeric() || "-_.:@".contains(c);
+        !matches!(part, "" | "." | "..") && part.chars().all(plain)
+    };
+    if text.len() <= 200 && text.trim_matches('/').split('/').all(is_name) {
+        return Ok(text.to_owned());
+    }
+    Err(format!(
+        "{text:?} is no path of a group below the cgroups' mounts, such as pontoon or system/pontoon"
+    ))
+}
+
+/// The name of an image.
+pub(super) fn image(text: &str) -> Result<String, String> {
+    pontoon_node::registries::check_image(text).map(|()| text.to_owned())
+}
+
 /// PORT[:CONTAINER-PORT].
 pub(super) fn port(text: &str) -> Result<(u16, u16), String> {
     let (port, target) = text.split_once(':').unwrap_or((text, text));
@@ -98,6 +128,44 @@ mod tests {
         {
             let refused = start(label).err().map(|e| e.to_string()).unwrap_or_default();
             assert!(refused.contains("kubectl label node NAME"), "{refused}");
+        }
+    }
+
+    /// Arguments that nothing is said of.
+    fn without_help(command: &clap::Command, found: &mut Vec<String>) {
+        for arg in command.get_arguments().filter(|arg| arg.get_help().is_none()) {
+            found.push(format!("{} {}", command.get_name(), arg.get_id()));
+        }
+        command.get_subcommands().for_each(|leaf| without_help(leaf, found));
+    }
+
+    #[test]
+    fn every_argument_has_help() {
+        let mut found = Vec::new();
+        without_help(&Cli::command(), &mut found);
+        assert!(found.is_empty(), "no help: {found:?}");
+    }
+
+    #[test]
+    fn numbers_and_names_are_bounded() {
+        let parse = |words: &str| {
+            Cli::try_parse_from(words.split(' ')).map(drop).map_err(|e| e.to_string())
+        };
+        for (words, told) in [
+            ("pontoon run a --replicas -1", "no whole number from 0 to 2147483647"),
+            ("pontoon run a --replicas 3000000000", "no whole number from 0 to 2147483647"),
+            ("pontoon logs a --tail -1", "no whole number"),
+            ("pontoon daemon --node-name A_B", "cannot be a node's name"),
+            ("pontoon daemon --cgroup-parent ../x", "no path of a group"),
+            ("pontoon image import f Box:1", "Box:1"),
+        ] {
+            let refused = parse(words).unwrap_err();
+            assert!(refused.contains(told) && !refused.contains("tip:"), "{refused}");
+        }
+        for words in
+            ["pontoon daemon --cgroup-parent /system/pontoon", "pontoon run a --replicas 0"]
+        {
+            parse(words).unwrap();
         }
     }
 

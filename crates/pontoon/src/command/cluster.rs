@@ -29,6 +29,7 @@ pub(super) async fn init(
     let words = format!(
         "This node ({node}) is the first manager of a new cluster.\n\n\
          Another server joins as a worker with\n\n    pontoon up --join {worker}@{address}\n\n\
+         or, where `pontoon daemon` runs already,\n\n    pontoon join --token {worker} {address}\n\n\
          and as a manager with the token that `pontoon join-token manager` prints.\n\
          For kubectl: pontoon kubeconfig > ~/.kube/config",
         node = text(&made["node"]),

@@ -28,6 +28,11 @@ pub(super) async fn run(global: &Global, options: &cli::Demo) -> anyhow::Result<
     if matches!(global.output, Output::Json | Output::Yaml) {
         bail!("the demo is a story for people; its exit code with --once says how it ended");
     }
+    if global.data_dir != Path::new(cli::DATA_DIR) {
+        bail!(
+            "the demo has a directory of its own, removed at its end: leave out --data-dir ($PONTOON_DATA_DIR)"
+        );
+    }
     let scratch = Scratch::new()?;
     let mut here = global.clone();
     here.data_dir = scratch.0.clone();

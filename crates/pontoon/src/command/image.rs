@@ -92,7 +92,11 @@ async fn upload(client: &Client, path: &str, file: &Path) -> anyhow::Result<Valu
     } else {
         let open = tokio::fs::File::open(file).await;
         let open = open.with_context(|| format!("open {}", file.display()))?;
-        let size = open.metadata().await?.len();
+        let metadata = open.metadata().await?;
+        if metadata.is_dir() {
+            bail!("{} is a directory, not an archive", file.display());
+        }
+        let size = metadata.len();
         (Box::new(open), Some(size))
     };
     let bar = size.map_or_else(ProgressBar::new_spinner, ProgressBar::new);

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::Context;
-use pontoon_machine::{Machine, MachineState, Machines, Program};
+use pontoon_machine::{Machine, MachineError, MachineState, Machines, Program};
 use serde_json::{Value, json};
 
 use crate::cli::{self, Global};
@@ -22,9 +22,16 @@ pub(super) async fn run(global: &Global, command: cli::Machine) -> anyhow::Resul
     match command {
         cli::Machine::Create { names, registries } => {
             let args = registry_args(&registries)?;
+            are_new(&machines, &names)?;
             for name in names {
                 machines.create(&name, &args).await?;
-                let machine = start(&machines, &name).await?;
+                let machine = match start(&machines, &name).await {
+                    Ok(machine) => machine,
+                    Err(error) => {
+                        machines.remove(&name).await.context("remove what was made")?;
+                        return Err(error.context(format!("machine {name} is not made")));
+                    }
+                };
                 let words = format!(
                     "{name} runs at {}; `pontoon machine ssh {name} -- pontoon init` makes a cluster there",
                     machine.address.addr()
@@ -79,6 +86,19 @@ pub(super) async fn run(global: &Global, command: cli::Machine) -> anyhow::Resul
     Ok(ExitCode::SUCCESS)
 }
 
+/// Looks at all names before anything is made.
+fn are_new(machines: &Machines, names: &[String]) -> anyhow::Result<()> {
+    for (at, name) in names.iter().enumerate() {
+        if names[..at].contains(name) {
+            anyhow::bail!("{name} is named twice");
+        }
+        if machines.get(name).is_ok() {
+            return Err(MachineError::Exists(name.clone()).into());
+        }
+    }
+    Ok(())
+}
+
 async fn set_cables(
     machines: &Machines,
     output: cli::Output,
@@ -121,15 +141,19 @@ pub(super) async fn start(machines: &Machines, name: &str) -> anyhow::Result<Mac
         anyhow::bail!("machine {name} was switched off or removed before its daemon listened");
     }
     let log = std::fs::read_to_string(machine.log_file()).unwrap_or_default();
-    let last = log.lines().rev().take(5).collect::<Vec<_>>().join("\n");
+    let last = log.lines().rev().take(1).collect::<String>();
     anyhow::bail!(
-        "the daemon of machine {name} does not listen after 30 s; the end of {}:\n{last}",
+        "the daemon of machine {name} does not listen after 30 s; the end of {}: {last}",
         machine.log_file().display()
     )
 }
 
 /// How a machine's daemon is told of registries. Files are named by their whole path: it is started elsewhere, and later.
 fn registry_args(registries: &cli::Registries) -> anyhow::Result<Vec<String>> {
+    pontoon_node::registries::check(
+        registries.default_registry.as_deref(),
+        &registries.registry_ca,
+    )?;
     let mut args = Vec::new();
     let mut push = |option: &str, value: String| args.push(format!("--{option}={value}"));
     for registry in &registries.insecure_registry {

@@ -1,13 +1,14 @@
 //! Machines that fail, one and all; daemons that are killed; networks that part and heal.
 
 use std::collections::BTreeSet;
+use std::process::{Command, Stdio};
 use std::time::Instant;
 
 use serde_json::Value;
 
 use super::load::Load;
 use super::traffic::hello;
-use crate::world::{World, cluster, machines, wait};
+use crate::world::{World, cluster, machines, program, wait};
 
 const NAMES: [&str; 3] = ["a", "b", "c"];
 
@@ -53,6 +54,10 @@ fn lose(world: &World, lost: &str) {
     let pods = hello(world);
     let at = if lost == "a" { "b" } else { "a" };
     let (asker, _) = pods.iter().find(|(_, node)| node == at).unwrap();
+    let (dead, _) = pods.iter().find(|(_, node)| node == lost).unwrap();
+    let mut follower = Command::new(program());
+    follower.arg("--run-dir").arg(world.run_dir(at)).args(["logs", "-f", dead]);
+    let mut follower = follower.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
     let load = Load::new(world, at, asker);
     let ((), gap) = load.during(|| {
         wait("it is asked and answers", || (load.asked().0 > 20).then_some(()));
@@ -65,6 +70,10 @@ fn lose(world: &World, lost: &str) {
             (pods.len() == 6 && pods.iter().all(|(_, node)| *node != lost)).then_some(())
         });
         println!("{lost} is off: its pods run elsewhere after {:?}", cut.elapsed());
+        let pods_now = world.ready_pods(at, "hello");
+        assert!(pods_now.iter().all(|(pod, _)| pod != dead), "{dead} is another pod's name now");
+        wait("a log that is followed ends", || follower.try_wait().unwrap());
+        println!("{lost} is off: a log that was followed ended after {:?}", cut.elapsed());
         let failed = load.asked().1;
         load.be_strict();
         wait("living pods answer", || (load.strictly_asked().0 >= 100).then_some(()));
