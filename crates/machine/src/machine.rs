@@ -1,5 +1,6 @@
 //! One local machine as it is written down, and what can be done with it.
 
+use std::fs;
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 
@@ -82,6 +83,17 @@ impl Machine {
     pub fn init_pid(&self) -> Option<u32> {
         let init = self.init.filter(Process::is_alive)?;
         u32::try_from(init.pid).ok()
+    }
+
+    /// Whether it runs with its network cable pulled.
+    #[must_use]
+    pub fn is_disconnected(&self) -> bool {
+        let flags = fs::read_to_string(format!("/sys/class/net/{}/flags", self.cable()));
+        let flags = flags
+            .ok()
+            .and_then(|text| u32::from_str_radix(text.trim().trim_start_matches("0x"), 16).ok());
+        // IFF_UP of `linux/if.h`.
+        self.state() == MachineState::Running && flags.is_some_and(|flags| flags & 1 == 0)
     }
 
     /// Name of the host's end of its network cable.

@@ -45,6 +45,12 @@ impl Quorum {
         self.count().lost()
     }
 
+    /// The same when a request has waited in vain: no time is given to whoever may still come.
+    #[must_use]
+    pub fn lost_meanwhile(&self) -> Option<String> {
+        if *self.contact.borrow() { None } else { self.count().lost() }
+    }
+
     /// What is to be known of the number of managers while all is well: two are no better than one.
     #[must_use]
     pub fn warning(&self) -> Option<String> {

@@ -157,13 +157,10 @@ impl Manager {
             return unavailable(&words);
         }
         let response = self.api.handle(identity, request).await;
-        // It was lost while the request waited for it.
-        match self.quorum.lost() {
-            Some(words) if response.status() == StatusCode::SERVICE_UNAVAILABLE => {
-                unavailable(&words)
-            }
-            _ => response,
+        if response.status() != StatusCode::SERVICE_UNAVAILABLE {
+            return response;
         }
+        self.quorum.lost_meanwhile().map_or(response, |words| unavailable(&words))
     }
 
     /// This node's own way to report.

@@ -196,6 +196,7 @@ fn describe(machine: &Machine) -> Value {
     json!({
         "name": machine.name,
         "state": machine.state(),
+        "connected": machine.state() == MachineState::Running && !machine.is_disconnected(),
         "address": machine.address.addr(),
         "pid": machine.init_pid(),
         "dataDir": machine.data_dir(),
@@ -208,7 +209,11 @@ fn table(list: &Value) -> Table {
     let mut table = Table::new(&["NAME", "STATE", "ADDRESS", "PID", "DATA-DIR", "LOG"], 2);
     for machine in list["machines"].as_array().into_iter().flatten() {
         let cells = ["name", "state", "address", "pid", "dataDir", "log"];
-        table.row(cells.iter().map(|cell| text(&machine[*cell])).collect());
+        let mut row: Vec<String> = cells.iter().map(|cell| text(&machine[*cell])).collect();
+        if machine["state"] == "running" && machine["connected"] == false {
+            row[1].push_str(", disconnected");
+        }
+        table.row(row);
     }
     table
 }

@@ -44,6 +44,9 @@ fn cut_and_heal(world: &World, lost: &str) {
     let left = other_names(lost);
     world.host(&["machine", "disconnect", lost]).expect_ok();
     let cut = Instant::now();
+    let listed = world.host(&["machine", "ls"]).expect_ok().out;
+    let mut listed = listed.lines().filter(|line| line.contains("running, disconnected"));
+    assert!(listed.next().is_some_and(|line| line.starts_with(lost)) && listed.next().is_none());
     wait("the others write on", || world.write(left[0], "majority", 10).ok());
     println!("{lost} cut off: writes of the others go on after {:?}", cut.elapsed());
     wait("six pods run on the others", || {
