@@ -5,17 +5,17 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use openraft::async_runtime::watch::WatchReceiver;
-use rustix::fd::OwnedFd;
 use tokio::sync::{Mutex, Semaphore, watch};
-use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::config::StoreConfig;
+use crate::disk::Lock;
 use crate::linearize::Reads;
 use crate::log::{Health, Log};
 use crate::member::{Leadership, Member, MemberId};
 use crate::propose::Proposer;
 use crate::raft::{Answer, Call, CallError, Engine, Network, Refusal, Replica};
+use crate::runtime::Instant;
 use crate::snapshot::SnapshotFiles;
 
 /// The parts of a store, shared by its handles and its tasks.
@@ -40,7 +40,7 @@ pub(crate) struct Core {
     /// No vote is given before.
     pub(crate) votes_from: Instant,
     /// Held while the store is open, so that no other process opens it.
-    pub(crate) _lock: OwnedFd,
+    pub(crate) _lock: Lock,
 }
 
 impl Core {
@@ -96,6 +96,7 @@ impl Core {
         let Some(member) = member else { return Err(CallError::Refused(Refusal::NotLeader)) };
         let peer = self.network.peer(&member);
         tokio::select! {
+            biased;
             answer = peer.call(call, timeout) => answer,
             _ = leadership.wait_for(|now| now.leader != leader) => {
                 Err(CallError::Lost("it does not lead any more"))

@@ -2,11 +2,10 @@
 
 use std::time::Duration;
 
-use tokio::time::Instant;
-
 use crate::core::Core;
 use crate::error::MemberError;
 use crate::member::{MemberId, Role};
+use crate::runtime::{self, Instant};
 
 /// How long a leader may take to hand over.
 const TRANSFER_TIMEOUT: Duration = Duration::from_secs(2);
@@ -34,7 +33,7 @@ impl Core {
         sent.map_err(|_| MemberError::Stopped)?;
         let began = Instant::now();
         let handed = leadership.wait_for(|now| !now.is_me && now.leader.is_some());
-        match tokio::time::timeout(TRANSFER_TIMEOUT, handed).await {
+        match runtime::timeout(TRANSFER_TIMEOUT, handed).await {
             Ok(Ok(_)) => Ok(()),
             Ok(Err(_)) => Err(MemberError::Stopped),
             Err(_) => {

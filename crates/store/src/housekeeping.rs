@@ -4,14 +4,14 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
+use openraft::ServerState;
 use openraft::async_runtime::watch::WatchReceiver;
-use openraft::{Instant as _, ServerState};
-use tokio::time::{Instant, MissedTickBehavior};
 
 use crate::command::Command;
 use crate::core::Core;
 use crate::log::Health;
 use crate::member::Leadership;
+use crate::runtime::{self, Instant};
 
 /// How often leases are looked at.
 const TICK: Duration = Duration::from_millis(200);
@@ -30,8 +30,7 @@ const HISTORY_FACTOR: u64 = 5;
 /// Tells everyone who leads, until the store stops.
 pub(crate) async fn follow_leadership(core: Arc<Core>) {
     let mut metrics = core.engine.server_metrics();
-    let mut ticks = tokio::time::interval(TICK);
-    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut ticks = runtime::ticks(TICK);
     loop {
         let now = {
             let metrics = metrics.borrow_and_update();
@@ -57,6 +56,7 @@ pub(crate) async fn follow_leadership(core: Arc<Core>) {
             core.leadership.send_replace(now);
         }
         tokio::select! {
+            biased;
             () = core.stop.cancelled() => return,
             // Being cut off shows by nothing happening.
             _ = ticks.tick() => {}
@@ -90,12 +90,12 @@ fn is_cut_off(core: &Core) -> bool {
 
 /// Does what is due, until the store stops.
 pub(crate) async fn run(core: Arc<Core>) {
-    let mut ticks = tokio::time::interval(TICK);
-    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut ticks = runtime::ticks(TICK);
     let mut history = History::default();
     let mut snapshots = Snapshots::new(&core);
     for tick in 0_u64.. {
         tokio::select! {
+            biased;
             () = core.stop.cancelled() => return,
             _ = ticks.tick() => {}
         }
@@ -120,7 +120,7 @@ pub(crate) async fn run(core: Arc<Core>) {
 fn end_leases(core: &Arc<Core>) {
     for id in core.replica.lessor.due(LEASES) {
         let core = Arc::clone(core);
-        tokio::spawn(async move {
+        runtime::spawn(async move {
             if let Err(error) = core.propose(Command::LeaseRevoke(id)).await {
                 tracing::debug!(id, %error, "a lease could not be ended yet");
                 core.replica.lessor.retry(id);
@@ -149,7 +149,7 @@ impl History {
         let keep = core.config.tuning.history_age;
         let now = Instant::now();
         self.samples.push_back((now, core.replica.state().revision()));
-        while self.samples.get(1).is_some_and(|(at, _)| now.duration_since(*at) > keep) {
+        while self.samples.get(1).is_some_and(|(at, _)| now.saturating_duration_since(*at) > keep) {
             self.samples.pop_front();
         }
     }

@@ -7,10 +7,9 @@ use std::collections::{BTreeSet, HashMap};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use tokio::time::Instant;
-
 use crate::lease::Lease;
 use crate::mvcc::LeaseChange;
+use crate::runtime::Instant;
 
 /// The due times of all leases.
 #[derive(Debug)]

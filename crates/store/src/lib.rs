@@ -5,6 +5,7 @@
 mod command;
 mod config;
 mod core;
+mod disk;
 mod error;
 mod handover;
 mod hash;
@@ -23,6 +24,7 @@ mod propose;
 mod raft;
 mod range;
 mod retry;
+mod runtime;
 mod snapshot;
 mod snapshot_stream;
 mod store;
@@ -38,6 +40,8 @@ mod cluster_tests;
 mod copies_tests;
 #[cfg(test)]
 mod members_tests;
+#[cfg(test)]
+mod simulation;
 #[cfg(test)]
 mod testing;
 #[cfg(test)]

@@ -12,6 +12,7 @@ use crate::core::Core;
 use crate::error::ReadError;
 use crate::raft::{Answer, Call, CallError, Refusal};
 use crate::retry::Retry;
+use crate::runtime;
 
 /// Reads that may wait for the leader.
 const WAITING: usize = 16_384;
@@ -55,14 +56,13 @@ impl Core {
                 return Err(ReadError::Stopped);
             }
             let failed = ReadError::NoLeader { waited_ms: retry.waited_ms() };
-            let Ok(index) = tokio::time::timeout_at(retry.deadline(), self.reads.index()).await
-            else {
+            let Ok(index) = runtime::timeout_at(retry.deadline(), self.reads.index()).await else {
                 return Err(failed);
             };
             if let Ok(index) = index {
                 let mut applied = self.replica.applied();
                 let caught_up = applied.wait_for(|applied| *applied >= index);
-                return match tokio::time::timeout(retry.left(), caught_up).await {
+                return match runtime::timeout(retry.left(), caught_up).await {
                     Ok(Ok(_)) => Ok(()),
                     Ok(Err(_)) => Err(ReadError::Stopped),
                     Err(_) => Err(failed),
@@ -107,6 +107,7 @@ pub(crate) async fn run(core: Arc<Core>, queue: Queue) {
     let mut waiters = Vec::new();
     loop {
         tokio::select! {
+            biased;
             () = core.stop.cancelled() => return,
             count = queue.recv_many(&mut waiters, WAITING) => if count == 0 { return },
         }

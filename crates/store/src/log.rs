@@ -4,6 +4,7 @@
 
 mod ballot;
 mod disk;
+mod driver;
 mod record;
 mod recover;
 mod segment;
@@ -17,17 +18,18 @@ mod tests;
 use std::collections::VecDeque;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 
 use bytes::Bytes;
 use tokio::sync::{oneshot, watch};
 
-pub(crate) use disk::{is_full, sync_dir};
+pub(crate) use disk::is_full;
 pub(crate) use record::{Kind, Record};
 
 use crate::error::OpenError;
 use ballot::Ballot;
+use driver::Bell;
 use spare::Spares;
 use view::View;
 use writer::{Job, Writer};
@@ -81,7 +83,7 @@ pub(crate) struct Log {
 pub(crate) struct Shared {
     dir: PathBuf,
     queue: Mutex<Queue>,
-    ready: Condvar,
+    pub(crate) bell: Bell,
     view: Mutex<View>,
     health: watch::Sender<Health>,
     size: Mutex<LogSize>,
@@ -133,7 +135,7 @@ impl Log {
         let shared = Arc::new(Shared {
             dir: log_dir,
             queue: Mutex::default(),
-            ready: Condvar::new(),
+            bell: Bell::default(),
             view: Mutex::new(recovered.view),
             health: watch::Sender::new(Health::Good),
             size: Mutex::new(LogSize { bytes, appended: 0 }),
@@ -142,15 +144,10 @@ impl Log {
             faults: disk::Faults::default(),
         });
         let writer = Writer::new(Arc::clone(&shared), ballot, recovered.segments, segment_bytes);
-        let thread = std::thread::Builder::new()
-            .name("store-log".to_owned())
-            .spawn(move || writer.run())
-            .map_err(|source| OpenError::Io {
-                action: "start the log's thread for",
-                path: dir.to_owned(),
-                source,
-            })?;
-        Ok((Log { shared, thread: Mutex::new(Some(thread)) }, found))
+        let thread = driver::start(Arc::clone(&shared), writer).map_err(|source| {
+            OpenError::Io { action: "start the log's thread for", path: dir.to_owned(), source }
+        })?;
+        Ok((Log { shared, thread: Mutex::new(thread) }, found))
     }
 
     /// Appends entries, which follow the last one. They can be read when this returns and are
@@ -218,7 +215,7 @@ impl Log {
     /// Writes what is queued and stops. What is appended later fails.
     pub(crate) fn close(&self) {
         self.shared.queue().stop = true;
-        self.shared.ready.notify_all();
+        self.shared.bell.ring();
         let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(thread) = thread
             && thread.join().is_err()
@@ -245,7 +242,7 @@ impl Log {
         }
         queue.jobs.push_back(job);
         drop(queue);
-        self.shared.ready.notify_one();
+        self.shared.bell.ring();
     }
 
     #[cfg(test)]

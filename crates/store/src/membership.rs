@@ -6,14 +6,14 @@ use std::time::Duration;
 use openraft::async_runtime::watch::WatchReceiver;
 use openraft::errors::{ChangeMembershipError, ClientWriteError, InitializeError, RaftError};
 use openraft::metrics::WaitError;
-use openraft::{ChangeMembers, Instant as _, RaftMetrics};
-use tokio::time::Instant;
+use openraft::{ChangeMembers, RaftMetrics};
 
 use crate::core::Core;
 use crate::error::{MemberError, ReadError};
 use crate::member::{Member, MemberChange, MemberId, MemberStatus, Role};
 use crate::raft::{Answer, Call, CallError, Refusal, Types};
 use crate::retry::Retry;
+use crate::runtime::{self, Instant};
 
 /// How long a change may take, the catching up of a new member included.
 const CHANGE_TIMEOUT: Duration = Duration::from_secs(60);
@@ -47,6 +47,11 @@ impl From<EngineError> for Failed {
             RaftError::APIError(ClientWriteError::ChangeMembershipError(
                 ChangeMembershipError::LearnerNotFound(missing),
             )) => Failed::Error(MemberError::NotFound { id: missing.node_id }),
+            // The change before this one, or the first entry of a new leader, is not committed yet.
+            RaftError::APIError(ClientWriteError::ChangeMembershipError(
+                ChangeMembershipError::InProgress(_)
+                | ChangeMembershipError::UncommittedLeaderLog(_),
+            )) => Failed::Refused(Refusal::TooEarly),
             RaftError::APIError(error) => {
                 tracing::debug!(%error, "members were not changed");
                 Failed::Error(MemberError::Busy)
@@ -75,7 +80,7 @@ impl Core {
         }
         let mut leadership = self.leadership.subscribe();
         let elected = leadership.wait_for(|leadership| leadership.is_me);
-        match tokio::time::timeout(CHANGE_TIMEOUT, elected).await {
+        match runtime::timeout(CHANGE_TIMEOUT, elected).await {
             Ok(Ok(_)) => Ok(()),
             _ => Err(MemberError::Stopped),
         }

@@ -4,20 +4,19 @@ use std::path::Path;
 use std::sync::Arc;
 
 use openraft::{Config, RaftMetrics, SnapshotPolicy};
-use rustix::fd::OwnedFd;
-use rustix::fs::{FlockOperation, Mode, OFlags};
 use tokio::sync::{Mutex, Semaphore, watch};
-use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::config::{StoreConfig, Tuning};
 use crate::core::Core;
+use crate::disk::{self, Lock};
 use crate::error::OpenError;
 use crate::linearize::{self, Reads};
 use crate::log::{Log, LogTuning};
 use crate::member::Leadership;
 use crate::propose::{self, Proposer};
 use crate::raft::{Engine, LogStore, Machine, Network, Types};
+use crate::runtime::{self, Instant};
 use crate::snapshot::SnapshotFiles;
 use crate::snapshot_stream::STREAMS;
 use crate::transport::Transport;
@@ -29,7 +28,7 @@ pub(crate) async fn open(
     transport: Arc<dyn Transport>,
 ) -> Result<Arc<Core>, OpenError> {
     let restoring = config.clone();
-    let restored = tokio::task::spawn_blocking(move || restore(&restoring)).await;
+    let restored = runtime::spawn_blocking(move || restore(&restoring)).await;
     let Restored { lock, log, found, snapshots, machine } =
         restored.map_err(|error| OpenError::Engine { reason: error.to_string() })??;
     let new = log.vote().is_none();
@@ -70,11 +69,11 @@ pub(crate) async fn open(
         config,
         _lock: lock,
     });
-    tokio::spawn(propose::run(Arc::clone(&core), proposals));
-    tokio::spawn(linearize::run(Arc::clone(&core), waiters));
-    tokio::spawn(housekeeping::follow_leadership(Arc::clone(&core)));
-    tokio::spawn(housekeeping::run(Arc::clone(&core)));
-    tokio::spawn(allow_elections(Arc::clone(&core)));
+    runtime::spawn(propose::run(Arc::clone(&core), proposals));
+    runtime::spawn(linearize::run(Arc::clone(&core), waiters));
+    runtime::spawn(housekeeping::follow_leadership(Arc::clone(&core)));
+    runtime::spawn(housekeeping::run(Arc::clone(&core)));
+    runtime::spawn(allow_elections(Arc::clone(&core)));
     Ok(core)
 }
 
@@ -92,7 +91,7 @@ async fn wait_until_known(engine: &Engine) -> Result<(), OpenError> {
 }
 
 struct Restored {
-    lock: OwnedFd,
+    lock: Lock,
     log: Arc<Log>,
     found: log::Found,
     snapshots: Arc<SnapshotFiles>,
@@ -103,10 +102,8 @@ struct Restored {
 fn restore(config: &StoreConfig) -> Result<Restored, OpenError> {
     let dir = &config.dir;
     let failed = |action| move |source| OpenError::Io { action, path: dir.clone(), source };
-    std::fs::create_dir_all(dir).map_err(failed("make"))?;
     // All that the cluster keeps secret is in these files.
-    let private = std::os::unix::fs::PermissionsExt::from_mode(0o700);
-    std::fs::set_permissions(dir, private).map_err(failed("protect"))?;
+    disk::create_private_dir(dir).map_err(failed("make"))?;
     let lock = lock(dir)?;
     let snapshots = SnapshotFiles::open(dir.join("snapshots")).map_err(failed("read"))?;
     let snapshots = Arc::new(snapshots);
@@ -117,20 +114,12 @@ fn restore(config: &StoreConfig) -> Result<Restored, OpenError> {
     Ok(Restored { lock, log: Arc::new(log), found, snapshots, machine })
 }
 
-fn lock(dir: &Path) -> Result<OwnedFd, OpenError> {
+fn lock(dir: &Path) -> Result<Lock, OpenError> {
     let path = dir.join("lock");
-    let failed = |errno: rustix::io::Errno| OpenError::Io {
-        action: "open",
-        path: path.clone(),
-        source: errno.into(),
-    };
-    let flags = OFlags::CREATE | OFlags::RDWR | OFlags::CLOEXEC;
-    let file = rustix::fs::open(&path, flags, Mode::RUSR | Mode::WUSR).map_err(failed)?;
-    match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
-        Ok(()) => Ok(file),
-        Err(rustix::io::Errno::WOULDBLOCK) => Err(OpenError::InUse { dir: dir.to_owned() }),
-        Err(errno) => Err(failed(errno)),
-    }
+    disk::lock(&path).map_err(|source| match source.kind() {
+        std::io::ErrorKind::WouldBlock => OpenError::InUse { dir: dir.to_owned() },
+        _ => OpenError::Io { action: "open", path, source },
+    })
 }
 
 fn engine_config(tuning: &Tuning) -> Result<Arc<Config>, OpenError> {
@@ -165,8 +154,9 @@ async fn allow_elections(core: Arc<Core>) {
         .with_raft_state(|state| state.membership_state.effective().voter_ids().count() <= 1);
     if !alone.await.unwrap_or(false) {
         tokio::select! {
+            biased;
             () = core.stop.cancelled() => return,
-            () = tokio::time::sleep_until(core.votes_from) => {}
+            () = runtime::sleep_until(core.votes_from) => {}
         }
     }
     core.engine.runtime_config().elect(true);

@@ -15,6 +15,7 @@ use crate::error::WriteError;
 use crate::log::Health;
 use crate::raft::{Answer, Call, CallError, Refusal};
 use crate::retry::Retry;
+use crate::runtime;
 use crate::txn::{Op, Txn};
 
 /// Commands of one entry, at most.
@@ -83,7 +84,7 @@ impl Drop for Number<'_> {
 impl Proposer {
     pub(crate) fn new() -> (Proposer, Queue) {
         let (queue, receiver) = mpsc::channel(WAITING);
-        let client = rand::random();
+        let client = runtime::number();
         (
             Proposer {
                 queue,
@@ -165,7 +166,7 @@ impl Core {
                 command: command.clone(),
             };
             let answer = self.proposer.attempt(proposal, bytes, false).await?;
-            match tokio::time::timeout_at(retry.deadline(), answer).await {
+            match runtime::timeout_at(retry.deadline(), answer).await {
                 Ok(Ok(Ok(outcome))) => return Arc::unwrap_or_clone(outcome),
                 Ok(Ok(Err(Refusal::NotLeader | Refusal::TooEarly))) => {}
                 Ok(Ok(Err(Refusal::TooLarge))) => return Err(WriteError::AnswerTooLarge),
@@ -242,12 +243,13 @@ pub(crate) async fn run(core: Arc<Core>, queue: Queue) {
     loop {
         let Ok(slot) = Arc::clone(&slots).acquire_owned().await else { return };
         let first = tokio::select! {
+            biased;
             () = core.stop.cancelled() => return,
             first = queue.recv() => first,
         };
         let Some(first) = first else { return };
         let batch = gather(first, &mut queue, core.proposer.floor());
-        tokio::spawn(send(Arc::clone(&core), batch, slot));
+        runtime::spawn(send(Arc::clone(&core), batch, slot));
     }
 }
 

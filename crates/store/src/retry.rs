@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use tokio::sync::watch;
-use tokio::time::Instant;
 
 use crate::member::Leadership;
+use crate::runtime::{self, Instant};
 
 const FIRST: Duration = Duration::from_millis(10);
 const LONGEST: Duration = Duration::from_millis(250);
@@ -48,7 +48,8 @@ impl Retry {
         self.pause = (self.pause * 2).min(LONGEST);
         self.leadership.mark_unchanged();
         tokio::select! {
-            () = tokio::time::sleep_until(until) => {}
+            biased;
+            () = runtime::sleep_until(until) => {}
             changed = self.leadership.changed() => {
                 if changed.is_err() {
                     return false;

@@ -1,8 +1,6 @@
 //! Taking a copy of the whole state, on disk or as a stream of bytes.
 
-use std::fs::File;
 use std::io;
-use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,11 +9,12 @@ use openraft::RaftMetrics;
 use openraft::async_runtime::watch::WatchReceiver;
 use openraft::metrics::WaitError;
 use tokio::sync::OwnedSemaphorePermit;
-use tokio::time::Instant;
 
 use crate::core::Core;
+use crate::disk::File;
 use crate::error::SnapshotError;
 use crate::raft::{Types, blocking};
+use crate::runtime::Instant;
 use crate::snapshot;
 
 /// Snapshots that can be read at a time: each may keep a file on disk that is not wanted otherwise.

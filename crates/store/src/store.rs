@@ -19,6 +19,7 @@ use crate::member::{Leadership, Member, MemberChange, MemberId, MemberStatus};
 use crate::raft::{Answer, Call, CallError, Calls, Refusal, Server};
 use crate::range::{Range, RangeResponse, Read};
 use crate::retry::Retry;
+use crate::runtime;
 use crate::snapshot_stream::SnapshotStream;
 use crate::transport::{BoxedStream, Transport};
 use crate::txn::{DeleteRange, OpResponse, Put, Txn, TxnResponse};
@@ -85,6 +86,7 @@ impl Store {
             calls: Arc::clone(&self.core) as Arc<dyn Calls>,
         };
         tokio::select! {
+            biased;
             () = self.core.stop.cancelled() => {}
             ended = server.serve(stream) => if let Err(error) = ended {
                 tracing::debug!(%error, "a connection from a member ended");
@@ -207,7 +209,7 @@ impl Store {
 
     /// Grants a lease of `ttl` seconds, under a given number or a new one.
     pub async fn lease_grant(&self, ttl: i64, id: Option<i64>) -> Result<Lease, WriteError> {
-        let id = id.unwrap_or_else(|| rand::random_range(1..i64::MAX));
+        let id = id.unwrap_or_else(any_lease_id);
         match self.core.propose(Command::LeaseGrant(Lease { id, ttl })).await? {
             Reply::Granted(lease) => Ok(lease),
             _ => Err(WriteError::Stopped),
@@ -300,7 +302,7 @@ impl Store {
         core.replica.hub.close();
         core.leadership.send_replace(Leadership::default());
         let log = Arc::clone(&core.log);
-        if tokio::task::spawn_blocking(move || log.close()).await.is_err() {
+        if runtime::spawn_blocking(move || log.close()).await.is_err() {
             tracing::error!("the log was not closed cleanly");
         }
     }
@@ -341,6 +343,11 @@ impl Store {
             }
         }
     }
+}
+
+/// A lease id that nobody has, as good as certainly.
+fn any_lease_id() -> i64 {
+    i64::try_from(runtime::number() >> 1).unwrap_or(1).max(1)
 }
 
 #[async_trait]

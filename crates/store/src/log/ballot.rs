@@ -3,15 +3,13 @@
 //! Two slots in one file are written in turn, each in one sector, so a crash while one is written
 //! leaves the other, and a full disk does not keep a member from voting.
 
-use std::fs::{File, OpenOptions};
 use std::io;
-use std::os::unix::fs::FileExt;
 use std::path::Path;
 
 use bytes::Bytes;
 
-use super::disk::sync_dir;
 use super::record::{u32_at, u64_at};
+use crate::disk::{self, File, sync_dir};
 use crate::error::OpenError;
 
 const SLOT: usize = 512;
@@ -38,11 +36,11 @@ impl Ballot {
             let path = path.clone();
             move |source| OpenError::Io { action, path, source }
         };
-        if !path.try_exists().map_err(failed("look for"))? {
+        if !disk::exists(&path).map_err(failed("look for"))? {
             return Ballot::create(dir, &path, member).map_err(failed("write"));
         }
-        let bytes = std::fs::read(&path).map_err(failed("read"))?;
-        let file = OpenOptions::new().read(true).write(true).open(&path).map_err(failed("open"))?;
+        let bytes = disk::read(&path).map_err(failed("read"))?;
+        let file = File::edit(&path).map_err(failed("open"))?;
         let (seq, found, vote) = newest(&path, &bytes)?;
         if found != member {
             let dir = dir.to_owned();
@@ -53,12 +51,7 @@ impl Ballot {
 
     fn create(dir: &Path, path: &Path, member: u64) -> io::Result<Ballot> {
         let unfinished = path.with_extension("new");
-        let file = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(true)
-            .open(&unfinished)?;
+        let file = File::create(&unfinished)?;
         let mut bytes = encode(1, member, None)?.to_vec();
         bytes.resize(2 * SLOT, 0);
         // Slot 1 holds sequence 1; slot 0 is written next.
@@ -66,7 +59,7 @@ impl Ballot {
         file.write_all_at(&bytes, 0)?;
         file.sync_all()?;
         // The log's directory is made first, so that a vote without a log is damage.
-        std::fs::create_dir_all(dir.join("log"))?;
+        disk::create_dir_all(&dir.join("log"))?;
         sync_dir(dir)?;
         Ok(Ballot { file, member, seq: 1, vote: None, new: true })
     }
@@ -79,7 +72,7 @@ impl Ballot {
     /// Ends the making of a store, when its first log file is there.
     pub(super) fn finish(&mut self, dir: &Path) -> io::Result<()> {
         if self.new {
-            std::fs::rename(dir.join("vote.new"), dir.join("vote"))?;
+            disk::rename(&dir.join("vote.new"), &dir.join("vote"))?;
             sync_dir(dir)?;
             self.new = false;
         }

@@ -1,14 +1,8 @@
-//! Writing to files so that it holds: directories synced, space errors told apart.
+//! Writing to files: errors that pass told from those that do not.
 
-use std::fs::File;
 use std::io;
-use std::os::unix::fs::FileExt;
-use std::path::Path;
 
-/// Makes the names in `dir` durable: after a file was made, renamed or removed.
-pub(crate) fn sync_dir(dir: &Path) -> io::Result<()> {
-    File::open(dir)?.sync_all()
-}
+use crate::disk::File;
 
 /// True if space may come back and the write may then succeed. Space is also that for one more open file:
 /// a process that has too many for a moment must not lose its log for good.

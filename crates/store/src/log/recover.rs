@@ -3,17 +3,16 @@
 //! A crash can leave the last group half written; that is cut off, for nobody was told that it was
 //! durable. Anything else that does not check is damage, and the log is refused.
 
-use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::Position;
-use super::disk::sync_dir;
 use super::record::{HEADER, Header, Kind};
 use super::segment::{FILE_HEADER, Segment, seq_of};
 use super::spare::SUFFIX;
 use super::view::{Place, View};
+use crate::disk::{self, File, sync_dir};
 use crate::error::OpenError;
 
 /// Disks write sectors of this size, or larger, whole.
@@ -30,7 +29,7 @@ pub(super) struct Recovered {
 /// Reads all files in `dir`. `new` says that the store is being made and may be empty.
 pub(super) fn recover(dir: &Path, new: bool) -> Result<Recovered, OpenError> {
     let failed = |action| move |source| OpenError::Io { action, path: dir.to_owned(), source };
-    std::fs::create_dir_all(dir).map_err(failed("make"))?;
+    disk::create_dir_all(dir).map_err(failed("make"))?;
     let files = list(dir).map_err(failed("list"))?;
     if files.is_empty() {
         if !new {
@@ -56,13 +55,12 @@ pub(super) fn recover(dir: &Path, new: bool) -> Result<Recovered, OpenError> {
 /// The files of the log by number; removes those that were being made.
 fn list(dir: &Path) -> io::Result<Vec<(u64, PathBuf)>> {
     let mut files = Vec::new();
-    for entry in std::fs::read_dir(dir)? {
-        let path = entry?.path();
+    for path in disk::list(dir)? {
         let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
         if let Some(seq) = seq_of(name) {
             files.push((seq, path));
         } else if name.ends_with(".new") || name.ends_with(SUFFIX) {
-            std::fs::remove_file(&path)?;
+            disk::remove_file(&path)?;
         }
     }
     files.sort();
@@ -82,7 +80,7 @@ impl Reading<'_> {
             let path = path.clone();
             move |source| OpenError::Io { action, path, source }
         };
-        let bytes = std::fs::read(&path).map_err(failed("read"))?;
+        let bytes = disk::read(&path).map_err(failed("read"))?;
         let damaged = |offset: usize, reason| OpenError::Damaged {
             path: path.clone(),
             offset: offset as u64,
@@ -116,7 +114,7 @@ impl Reading<'_> {
     ) -> Result<(), OpenError> {
         if segment.reset || self.segments.is_empty() {
             for old in self.segments.drain(..) {
-                std::fs::remove_file(&old.path).map_err(|source| OpenError::Io {
+                disk::remove_file(&old.path).map_err(|source| OpenError::Io {
                     action: "remove",
                     path: old.path,
                     source,

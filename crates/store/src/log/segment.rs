@@ -1,15 +1,13 @@
 //! One file of the log.
 
-use std::fs::{File, OpenOptions};
 use std::io;
-use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::Position;
-use super::disk::sync_dir;
 use super::record::{u32_at, u64_at};
 use super::spare::Spare;
+use crate::disk::{self, File, sync_dir};
 
 /// Bytes of a file's header.
 pub(super) const FILE_HEADER: usize = 48;
@@ -48,20 +46,15 @@ impl Segment {
         if let Some(Spare { path: old, file }) = spare {
             file.write_all_at(&encode(seq, prev, reset), 0)?;
             file.sync_data()?;
-            std::fs::rename(&old, &path)?;
+            disk::rename(&old, &path)?;
             sync_dir(dir)?;
             return Ok(Segment { seq, path, file: Arc::new(file), prev, reset, len, last: prev });
         }
         let unfinished = path.with_extension("new");
-        let file = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(true)
-            .open(&unfinished)?;
+        let file = File::create(&unfinished)?;
         file.write_all_at(&encode(seq, prev, reset), 0)?;
         file.sync_all()?;
-        std::fs::rename(&unfinished, &path)?;
+        disk::rename(&unfinished, &path)?;
         sync_dir(dir)?;
         Ok(Segment { seq, path, file: Arc::new(file), prev, reset, len, last: prev })
     }
@@ -76,8 +69,7 @@ impl Segment {
         let flags = u64_at(header, 16);
         let prev = (flags & HAS_PREV != 0)
             .then(|| Position { index: u64_at(header, 24), term: u64_at(header, 32) });
-        let file = OpenOptions::new().read(true).write(true).open(path);
-        Some(file.map(|file| Segment {
+        Some(File::edit(path).map(|file| Segment {
             seq,
             path: path.to_owned(),
             file: Arc::new(file),

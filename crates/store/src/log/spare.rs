@@ -5,11 +5,12 @@
 //! they held is gone before they are: bytes that never reached the disk are zeros in an old file as
 //! in a new one, and recovery need not tell the bytes of two lives apart.
 
-use std::fs::File;
 use std::io;
-use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use super::driver;
+use crate::disk::{self, File};
 
 /// How the name of such a file ends. After a restart they are removed: nobody knows how far the
 /// zeros came.
@@ -61,10 +62,10 @@ impl Spares {
             ready.busy == 0 && ready.files.len() < self.most
         };
         let Some(file) = Arc::into_inner(file).filter(|_| wanted) else {
-            return std::fs::remove_file(path);
+            return disk::remove_file(path);
         };
         let spare = Spare { path: path.with_extension(&SUFFIX[1..]), file };
-        std::fs::rename(path, &spare.path)?;
+        disk::rename(path, &spare.path)?;
         self.make_ready(spare)
     }
 
@@ -76,7 +77,6 @@ impl Spares {
             ready.given_up
         };
         let (shared, bytes, path) = (Arc::clone(&self.shared), self.bytes, spare.path.clone());
-        let thread = std::thread::Builder::new().name("store-spare".to_owned());
         let work = move || {
             let zeroed = zero(&spare.file, bytes, || lock(&shared).given_up == given_up);
             let mut ready = lock(&shared);
@@ -90,9 +90,9 @@ impl Spares {
                 }
             }
         };
-        thread.spawn(work).map(drop).or_else(|_| {
+        driver::beside("store-spare", work).or_else(|_| {
             lock(&self.shared).busy -= 1;
-            std::fs::remove_file(path)
+            disk::remove_file(&path)
         })
     }
 
@@ -121,7 +121,7 @@ impl Drop for Spares {
 }
 
 fn discard(path: &Path) {
-    if let Err(error) = std::fs::remove_file(path) {
+    if let Err(error) = disk::remove_file(path) {
         tracing::debug!(path = %path.display(), %error, "a spare file stays until the next start");
     }
 }

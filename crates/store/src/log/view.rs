@@ -1,15 +1,14 @@
 //! What can be read: where every entry is, and the bytes of the newest ones.
 
 use std::collections::VecDeque;
-use std::fs::File;
 use std::io;
-use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 
 use bytes::Bytes;
 
 use super::Position;
 use super::record::{HEADER, Header, Kind, Record};
+use crate::disk::File;
 
 /// Payload bytes kept in memory for members that are only a little behind.
 const CACHE_BYTES: usize = 16 << 20;

@@ -1,4 +1,4 @@
-//! The thread that owns the log's files.
+//! The owner of the log's files; a thread gives it its turns.
 //!
 //! It takes every append that waits, writes them with one call, syncs once, and only then says so
 //! to all who wait: concurrent writers share one sync.
@@ -11,17 +11,18 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::ballot::Ballot;
-use super::disk::{is_full, sync_dir};
+use super::disk::is_full;
 use super::record::{Kind, Record};
 use super::segment::{FILE_HEADER, Segment};
 use super::view::Place;
 use super::{Done, Health, Position, Shared};
+use crate::disk::{self, sync_dir};
 
 /// Bytes written at most with one sync, so that the first in a long queue does not wait for all.
 const MAX_GROUP: usize = 8 << 20;
 
 /// How often a full disk is tried again.
-const RETRY: Duration = Duration::from_millis(100);
+pub(super) const RETRY: Duration = Duration::from_millis(100);
 
 /// What the thread is asked to do, in order.
 pub(super) enum Job {
@@ -48,6 +49,39 @@ fn copy(error: &io::Error) -> io::Error {
     io::Error::new(error.kind(), error.to_string())
 }
 
+/// What can be done after a turn.
+pub(super) enum Turn {
+    /// There may be more to do.
+    More,
+    /// Nothing waits.
+    Idle,
+    /// The disk is full: another turn is worth while after [`RETRY`], or when the log is closed.
+    Full,
+    /// The log is closed, and all is done.
+    Closed,
+}
+
+/// What did not fit on the disk.
+enum Held {
+    Group(Group),
+    Purge { upto: Position, keep: u64, done: Done },
+}
+
+impl Held {
+    fn end(self, result: &io::Result<()>) {
+        let done = match self {
+            Held::Group(group) => group.done,
+            Held::Purge { done, .. } => vec![done],
+        };
+        for done in done {
+            done(match result {
+                Ok(()) => Ok(()),
+                Err(error) => Err(copy(error)),
+            });
+        }
+    }
+}
+
 /// Appends that one sync will cover.
 struct Group {
     records: Vec<Record>,
@@ -64,6 +98,7 @@ pub(super) struct Writer {
     /// Noted, but not yet in the log.
     committed: Option<Position>,
     buffer: Vec<u8>,
+    held: Option<Held>,
     failed: Option<io::Error>,
 }
 
@@ -82,48 +117,76 @@ impl Writer {
             segment_bytes,
             committed: None,
             buffer: Vec::new(),
+            held: None,
             failed: None,
         }
     }
 
-    pub(super) fn run(mut self) {
-        while let Some(job) = self.next() {
-            if let Some(error) = &self.failed {
-                job.fail(error);
-                continue;
+    /// Does what waits longest.
+    pub(super) fn turn(&mut self) -> Turn {
+        if let Some(held) = self.held.take() {
+            return self.try_again(held);
+        }
+        let job = {
+            let mut queue = self.shared.queue();
+            match queue.jobs.pop_front() {
+                Some(job) => job,
+                None if !queue.stop => return Turn::Idle,
+                None => {
+                    drop(queue);
+                    self.write_committed();
+                    return Turn::Closed;
+                }
             }
-            match job {
-                Job::Append { records, done } => self.append(records, done),
-                Job::Committed(position) => self.committed = self.committed.max(Some(position)),
-                Job::Vote { vote, done } => {
-                    let result = self.ballot.save(vote);
-                    self.report(result, done);
-                }
-                Job::Truncate { next, done } => {
-                    let result = self.truncate(next);
-                    self.report(result, done);
-                }
-                Job::Purge { upto, keep, done } => {
-                    let result = self.purge_until_it_fits(upto, keep);
-                    self.report(result, done);
-                }
+        };
+        if let Some(error) = &self.failed {
+            job.fail(error);
+            return Turn::More;
+        }
+        match job {
+            Job::Append { records, done } => {
+                let group = self.gather(records, done);
+                return self.try_again(Held::Group(group));
+            }
+            Job::Committed(position) => self.committed = self.committed.max(Some(position)),
+            Job::Vote { vote, done } => {
+                let result = self.ballot.save(vote);
+                self.report(result, done);
+            }
+            Job::Truncate { next, done } => {
+                let result = self.truncate(next);
+                self.report(result, done);
+            }
+            Job::Purge { upto, keep, done } => {
+                return self.try_again(Held::Purge { upto, keep, done });
             }
         }
-        self.write_committed();
+        Turn::More
     }
 
-    /// The next job; `None` when the log is closed and nothing waits.
-    fn next(&self) -> Option<Job> {
-        let mut queue = self.shared.queue();
-        loop {
-            if let Some(job) = queue.jobs.pop_front() {
-                return Some(job);
-            }
-            if queue.stop {
-                return None;
-            }
-            queue = self.shared.ready.wait(queue).unwrap_or_else(PoisonError::into_inner);
+    /// Writes what needs space. Nothing was acknowledged, so a group that does not fit is cut off and
+    /// written again when there is space; purging can need a new file.
+    fn try_again(&mut self, held: Held) -> Turn {
+        let mut result = match &held {
+            Held::Group(group) => self.write_group(&group.records),
+            Held::Purge { upto, keep, .. } => self.purge(*upto, *keep),
+        };
+        match &result {
+            Ok(()) => self.has_space(),
+            Err(error) if is_full(error) => match self.no_space(error) {
+                Ok(()) => {
+                    self.held = Some(held);
+                    return Turn::Full;
+                }
+                Err(error) => result = Err(error),
+            },
+            Err(_) => {}
         }
+        if let Err(error) = &result {
+            self.fail(error);
+        }
+        held.end(&result);
+        Turn::More
     }
 
     /// After a failure nothing is written any more: what the disk holds then is not known.
@@ -138,20 +201,6 @@ impl Writer {
         tracing::error!(dir = %self.shared.dir.display(), %error, "the log cannot be written");
         self.shared.health.send_replace(Health::Failed(error.to_string()));
         self.failed = Some(copy(error));
-    }
-
-    fn append(&mut self, records: Vec<Record>, done: Done) {
-        let mut group = self.gather(records, done);
-        let result = self.write_until_it_fits(&group.records);
-        if let Err(error) = &result {
-            self.fail(error);
-        }
-        for done in group.done.drain(..) {
-            done(match &result {
-                Ok(()) => Ok(()),
-                Err(error) => Err(copy(error)),
-            });
-        }
     }
 
     /// Takes all appends that wait behind the first one.
@@ -185,21 +234,6 @@ impl Writer {
         group
     }
 
-    /// Writes a group; while the disk is full it waits for space. Nothing was acknowledged, so a
-    /// group that did not fit is cut off and written again.
-    fn write_until_it_fits(&mut self, records: &[Record]) -> io::Result<()> {
-        loop {
-            match self.write_group(records) {
-                Ok(()) => {
-                    self.has_space();
-                    return Ok(());
-                }
-                Err(error) if is_full(&error) => self.wait_for_space(&error)?,
-                Err(error) => return Err(error),
-            }
-        }
-    }
-
     fn has_space(&self) {
         if *self.shared.health.borrow() == Health::Full {
             tracing::info!("the disk of the log has space again");
@@ -207,7 +241,9 @@ impl Writer {
         }
     }
 
-    fn wait_for_space(&mut self, error: &io::Error) -> io::Result<()> {
+    /// Cuts off what was half written and says that the disk is full; an error if the log is closed, for
+    /// then nobody waits for space.
+    fn no_space(&mut self, error: &io::Error) -> io::Result<()> {
         self.shared.spares.give_up();
         if let Some(segment) = self.segments.last() {
             segment.file.set_len(segment.len)?;
@@ -219,10 +255,7 @@ impl Writer {
             );
             self.shared.health.send_replace(Health::Full);
         }
-        let queue = self.shared.queue();
-        let waited = self.shared.ready.wait_timeout_while(queue, RETRY, |queue| !queue.stop);
-        let (queue, _) = waited.unwrap_or_else(PoisonError::into_inner);
-        if queue.stop { Err(copy(error)) } else { Ok(()) }
+        if self.shared.queue().stop { Err(copy(error)) } else { Ok(()) }
     }
 
     fn write_group(&mut self, records: &[Record]) -> io::Result<()> {
@@ -280,7 +313,7 @@ impl Writer {
         if let Some(place) = place {
             while self.segments.last().is_some_and(|segment| segment.seq > place.seq) {
                 let segment = self.segments.pop().expect("it was just there");
-                std::fs::remove_file(&segment.path)?;
+                disk::remove_file(&segment.path)?;
                 sync_dir(&self.shared.dir)?;
             }
             let segment = self.segments.last_mut().expect("the place's file is there");
@@ -292,19 +325,6 @@ impl Writer {
         self.shared.view().truncate(next);
         self.resize(0);
         Ok(())
-    }
-
-    /// Purging can need a new file, and so some space.
-    fn purge_until_it_fits(&mut self, upto: Position, keep: u64) -> io::Result<()> {
-        loop {
-            match self.purge(upto, keep) {
-                Err(error) if is_full(&error) => self.wait_for_space(&error)?,
-                result => {
-                    self.has_space();
-                    return result;
-                }
-            }
-        }
     }
 
     fn purge(&mut self, upto: Position, keep: u64) -> io::Result<()> {

@@ -9,10 +9,11 @@ use bytes::{Bytes, BytesMut};
 use futures::{Sink, Stream};
 use openraft::errors::{RPCError, Unreachable};
 use openraft::raft::{AppendEntriesRequest, StreamAppendResult};
-use tokio::time::{Instant, Sleep};
+use tokio::time::Sleep;
 
 use super::types::Types;
 use super::wire::{Frames, decode, encode};
+use crate::runtime::{self, Instant};
 
 /// Requests that may be unanswered; with the size of a request this bounds memory.
 const WINDOW: usize = 32;
@@ -65,7 +66,7 @@ where
             ended: false,
             unanswered: 0,
             unflushed: false,
-            silence: Box::pin(tokio::time::sleep(SILENCE)),
+            silence: Box::pin(runtime::sleep(SILENCE)),
         }
     }
 
@@ -84,7 +85,7 @@ where
                 Poll::Ready(Some(request)) => {
                     frames.as_mut().start_send(encode(&request)?)?;
                     if self.unanswered == 0 {
-                        self.silence.as_mut().reset(Instant::now() + SILENCE);
+                        runtime::reset(self.silence.as_mut(), Instant::now() + SILENCE);
                     }
                     self.unanswered += 1;
                     self.unflushed = true;
@@ -130,7 +131,7 @@ where
             }
             Poll::Ready(Ok(frame)) => {
                 self.unanswered -= 1;
-                self.silence.as_mut().reset(Instant::now() + SILENCE);
+                runtime::reset(self.silence.as_mut(), Instant::now() + SILENCE);
                 Poll::Ready(Ok(Some(frame)))
             }
             Poll::Ready(Err(error)) => Poll::Ready(Err(error)),

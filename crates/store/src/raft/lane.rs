@@ -13,6 +13,7 @@ use super::wire::{
     Answer, Call, Frames, Lane, Refusal, Request, Response, connect, decode, encode,
 };
 use crate::member::Member;
+use crate::runtime::{self, Instant};
 use crate::transport::Transport;
 
 /// Calls that may wait to be sent on one connection.
@@ -54,13 +55,13 @@ impl CallLane {
 
     /// Asks the member, and waits for the answer at most `timeout`.
     pub(crate) async fn call(&self, call: Call, timeout: Duration) -> Result<Answer, CallError> {
-        let deadline = tokio::time::Instant::now() + timeout;
-        let sending = tokio::time::timeout_at(deadline, self.send(call));
+        let deadline = Instant::now() + timeout;
+        let sending = runtime::timeout_at(deadline, self.send(call));
         let answer = match sending.await {
             Ok(sent) => sent.map_err(CallError::Unreachable)?,
             Err(_) => return Err(CallError::Unreachable(io::ErrorKind::TimedOut.into())),
         };
-        match tokio::time::timeout_at(deadline, answer).await {
+        match runtime::timeout_at(deadline, answer).await {
             Ok(Ok(result)) => Ok(result?),
             Ok(Err(_)) => Err(CallError::Lost("the connection broke")),
             Err(_) => Err(CallError::Lost("it took too long")),
@@ -77,7 +78,7 @@ impl CallLane {
                 _ => {
                     let frames = connect(&*self.transport, &self.to, Lane::Call).await?;
                     let (calls, queue) = mpsc::channel(QUEUE);
-                    tokio::spawn(run(frames, queue));
+                    runtime::spawn(run(frames, queue));
                     open.calls = Some(calls.clone());
                     (calls, id)
                 }
@@ -120,6 +121,7 @@ async fn run(frames: Frames, mut queue: mpsc::Receiver<Pending>) {
         io::Result::Ok(())
     };
     let ended = tokio::select! {
+        biased;
         ended = write => ended,
         ended = read => ended,
     };

@@ -1,7 +1,6 @@
 //! The engine's state machine: applies entries to the state, and takes and installs snapshots.
 
 use std::collections::BTreeSet;
-use std::fs::File;
 use std::io;
 use std::path::PathBuf;
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
@@ -15,12 +14,14 @@ use tokio::sync::watch;
 
 use super::types::{Applied, LogId, Membership, Snapshot, SnapshotMeta, Types, position};
 use crate::command::Entry;
+use crate::disk::{self, File};
 use crate::error::OpenError;
 use crate::hub::Hub;
 use crate::lessor::Lessor;
 use crate::log::is_full;
 use crate::member::MemberId;
 use crate::mvcc::{Dump, Effects, State};
+use crate::runtime;
 use crate::snapshot::{self, SnapshotFiles, SnapshotName};
 
 /// How often a snapshot that did not fit on the disk is tried again.
@@ -293,7 +294,7 @@ impl RaftSnapshotBuilder<Types> for Builder {
                 }
                 Err(error) if is_full(&error) => {
                     tracing::warn!(%error, "a snapshot waits for space on the disk");
-                    tokio::time::sleep(WAIT_FOR_SPACE).await;
+                    runtime::sleep(WAIT_FOR_SPACE).await;
                 }
                 Err(error) => return self.replaced().ok_or(error),
             }
@@ -313,10 +314,10 @@ impl Builder {
             let unfinished = snapshots.unfinished();
             let written = snapshot::write(&unfinished, meta, &mut dump, &replica.state)
                 .and_then(|bytes| snapshots.publish(&unfinished, name).map(|()| bytes))
-                .and_then(|bytes| File::open(snapshots.path(name)).map(|file| (file, bytes)));
+                .and_then(|bytes| File::open(&snapshots.path(name)).map(|file| (file, bytes)));
             if written.is_err() {
                 // What is left takes space that is wanted; it goes at the next start otherwise.
-                std::fs::remove_file(&unfinished).ok();
+                disk::remove_file(&unfinished).ok();
             }
             Ok((dump, written))
         };
@@ -354,5 +355,5 @@ impl Drop for Pin {
 pub(crate) async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> io::Result<T> + Send + 'static,
 ) -> io::Result<T> {
-    tokio::task::spawn_blocking(work).await.unwrap_or_else(|error| Err(io::Error::other(error)))
+    runtime::spawn_blocking(work).await.unwrap_or_else(|error| Err(io::Error::other(error)))
 }

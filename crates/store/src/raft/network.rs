@@ -1,10 +1,8 @@
 //! The engine's view of the other members.
 
 use std::collections::HashMap;
-use std::fs::File;
 use std::future::Future;
 use std::io;
-use std::os::unix::fs::FileExt;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -23,7 +21,9 @@ use super::lane::{CallError, CallLane};
 use super::machine::{SnapshotData, blocking};
 use super::types::{Snapshot, Types, Vote};
 use super::wire::{Answer, Call, Lane, SnapshotHead, connect, decode, encode};
+use crate::disk::File;
 use crate::member::{Member, MemberId};
+use crate::runtime;
 use crate::transport::Transport;
 
 /// How long a vote may take: it is written to disk on the other side.
@@ -164,7 +164,7 @@ impl RaftNetworkV2<Types> for Link {
                         Ok(stream) => Idle::new(stream),
                         Err(error) => {
                             // The engine asks again at once, and a machine without a daemon refuses at once.
-                            tokio::time::sleep(pause(self.refused)).await;
+                            runtime::sleep(pause(self.refused)).await;
                             self.refused = self.refused.saturating_add(1);
                             return Err(Unreachable::new(&error).into());
                         }
@@ -209,6 +209,7 @@ impl RaftNetworkV2<Types> for Link {
     ) -> Result<SnapshotResponse<Types>, StreamingError<Types>> {
         self.peer = self.network.current(&self.peer);
         tokio::select! {
+            biased;
             closed = cancel => Err(closed.into()),
             sent = send_snapshot(&self.peer, vote, snapshot) => {
                 sent.map_err(|error| Unreachable::new(&error).into())
@@ -239,7 +240,7 @@ async fn send_snapshot(
 ) -> io::Result<SnapshotResponse<Types>> {
     let mut frames = connect(&*peer.transport, &peer.member, Lane::Snapshot).await?;
     let file = snapshot.snapshot.file;
-    let bytes = file.metadata()?.len();
+    let bytes = file.len()?;
     tracing::info!(to = %peer.member.name, bytes, "sending a snapshot");
     frames.send(encode(&SnapshotHead { vote, meta: snapshot.meta, bytes })?).await?;
     let mut at = 0;
@@ -248,7 +249,7 @@ async fn send_snapshot(
         at += chunk.len() as u64;
         frames.send(chunk).await?;
     }
-    let answer = tokio::time::timeout(INSTALL_TIMEOUT, frames.next())
+    let answer = runtime::timeout(INSTALL_TIMEOUT, frames.next())
         .await
         .map_err(|_| io::Error::from(io::ErrorKind::TimedOut))?;
     let answer: Result<Vote, String> = decode(&answer.ok_or(io::ErrorKind::UnexpectedEof)??)?;

@@ -1,6 +1,5 @@
 //! The other end of connections: what other members ask is given to the engine or to the store.
 
-use std::fs::File;
 use std::io::{self, Write};
 use std::sync::Arc;
 
@@ -9,7 +8,6 @@ use bytes::Bytes;
 use futures::{SinkExt, Stream, StreamExt};
 use openraft::raft::AppendEntriesRequest;
 use tokio::sync::{Semaphore, mpsc};
-use tokio::time::Instant;
 
 use super::machine::{SnapshotData, blocking, load};
 use super::types::{Engine, Snapshot, Types, Vote};
@@ -17,7 +15,9 @@ use super::wire::{
     Answer, Call, Frames, Lane, Refusal, Request, Response, SnapshotHead, accept, decode, encode,
     frames,
 };
+use crate::disk::{self, File};
 use crate::member::MemberId;
+use crate::runtime::{self, Instant};
 use crate::snapshot::SnapshotFiles;
 use crate::transport::BoxedStream;
 
@@ -76,6 +76,7 @@ impl Server {
             io::Result::Ok(())
         };
         tokio::select! {
+            biased;
             ended = read => ended,
             ended = write => ended,
         }
@@ -90,7 +91,7 @@ impl Server {
                 let Request { id, call } = decode(&frame?)?;
                 let slot = Arc::clone(&slots).acquire_owned().await.map_err(io::Error::other)?;
                 let (server, sender) = (self.clone(), sender.clone());
-                tokio::spawn(async move {
+                runtime::spawn(async move {
                     let frame = respond(id, server.answer(call).await);
                     // The caller may be gone; then nobody wants the answer.
                     sender.send(frame).await.ok();
@@ -109,6 +110,7 @@ impl Server {
             io::Result::Ok(())
         };
         tokio::select! {
+            biased;
             ended = read => ended,
             ended = write => ended,
         }
@@ -173,12 +175,12 @@ impl Server {
         let (file, meta, state) = match loaded {
             Ok(loaded) => loaded,
             Err(error) => {
-                std::fs::remove_file(&unfinished).ok();
+                disk::remove_file(&unfinished).ok();
                 return Err(error);
             }
         };
         if meta != head.meta {
-            std::fs::remove_file(&unfinished).ok();
+            disk::remove_file(&unfinished).ok();
             return Err(io::Error::other("the snapshot is not the one that was announced"));
         }
         let received = Some((path, Box::new(state)));
@@ -207,7 +209,7 @@ fn respond(id: u64, result: Result<Answer, Refusal>) -> Bytes {
 }
 
 async fn receive_file(frames: &mut Frames, path: &std::path::Path, bytes: u64) -> io::Result<File> {
-    let mut file = File::options().read(true).write(true).create(true).truncate(true).open(path)?;
+    let mut file = File::create(path)?;
     let mut left = bytes;
     while left > 0 {
         let chunk = frames.next().await.ok_or(io::ErrorKind::UnexpectedEof)??;

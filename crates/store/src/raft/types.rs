@@ -13,6 +13,7 @@ use super::machine::{Machine, SnapshotData};
 use crate::command::{Entry, Outcome};
 use crate::log::Position;
 use crate::member::{Member, MemberId};
+use crate::runtime::Runtime;
 
 /// What applying an entry came to: one outcome for each proposal in it.
 #[derive(Debug, Default, Serialize, Deserialize)]
@@ -27,6 +28,7 @@ openraft::declare_raft_types!(
         Node = Member,
         Term = u64,
         LeaderId = LeaderId<u64, MemberId>,
+        AsyncRuntime = Runtime,
 );
 
 pub(crate) type Engine = openraft::Raft<Types, Machine>;

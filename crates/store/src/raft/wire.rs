@@ -14,6 +14,7 @@ use crate::command::{Outcome, Proposal};
 use crate::error::{MemberError, WriteError};
 use crate::lease::LeaseStatus;
 use crate::member::{Member, MemberChange, MemberId};
+use crate::runtime;
 use crate::transport::{BoxedStream, Transport};
 
 /// The largest frame that is read or written.
@@ -152,7 +153,7 @@ pub(super) async fn connect(
         frames.send(encode(&Hello { version: VERSION, to: to.id, lane })?).await?;
         Ok(frames)
     };
-    tokio::time::timeout(CONNECT_TIMEOUT, attempt)
+    runtime::timeout(CONNECT_TIMEOUT, attempt)
         .await
         .unwrap_or_else(|_| Err(io::Error::from(io::ErrorKind::TimedOut)))
 }
@@ -160,7 +161,7 @@ pub(super) async fn connect(
 /// Reads what a caller wants; an error if it means someone else or speaks another version.
 pub(super) async fn accept(frames: &mut Frames, me: MemberId) -> io::Result<Lane> {
     use futures::StreamExt;
-    let first = tokio::time::timeout(CONNECT_TIMEOUT * 5, frames.next())
+    let first = runtime::timeout(CONNECT_TIMEOUT * 5, frames.next())
         .await
         .map_err(|_| io::Error::from(io::ErrorKind::TimedOut))?;
     let hello: Hello = decode(&first.ok_or(io::ErrorKind::UnexpectedEof)??)?;

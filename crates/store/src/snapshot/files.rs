@@ -4,7 +4,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use crate::log::sync_dir;
+use crate::disk::{self, sync_dir};
 
 /// Snapshots kept: the newest, and one to fall back to should the newest be damaged.
 const KEEP: usize = 2;
@@ -26,11 +26,10 @@ pub(crate) struct SnapshotFiles {
 impl SnapshotFiles {
     /// Opens the directory, makes it if it is missing, and removes what was left unfinished.
     pub(crate) fn open(dir: PathBuf) -> io::Result<SnapshotFiles> {
-        std::fs::create_dir_all(&dir)?;
-        for entry in std::fs::read_dir(&dir)? {
-            let path = entry?.path();
+        disk::create_dir_all(&dir)?;
+        for path in disk::list(&dir)? {
             if path.extension().is_some_and(|extension| extension == "new") {
-                std::fs::remove_file(path)?;
+                disk::remove_file(&path)?;
             }
         }
         Ok(SnapshotFiles { dir, unfinished: AtomicU64::new(0) })
@@ -46,7 +45,7 @@ impl SnapshotFiles {
         for name in bad {
             let path = self.path(name);
             let aside = path.with_extension("damaged");
-            if let Err(error) = std::fs::rename(&path, &aside) {
+            if let Err(error) = disk::rename(&path, &aside) {
                 tracing::error!(path = %path.display(), %error, "cannot put a snapshot aside");
             }
         }
@@ -66,8 +65,8 @@ impl SnapshotFiles {
     /// The snapshots, newest first.
     pub(crate) fn list(&self) -> io::Result<Vec<SnapshotName>> {
         let mut names = Vec::new();
-        for entry in std::fs::read_dir(&self.dir)? {
-            names.extend(parse(&entry?.path()));
+        for path in disk::list(&self.dir)? {
+            names.extend(parse(&path));
         }
         names.sort_unstable_by(|a, b| b.cmp(a));
         Ok(names)
@@ -76,10 +75,10 @@ impl SnapshotFiles {
     /// Gives a finished file its name and removes the snapshots it makes needless; durable when it
     /// returns.
     pub(crate) fn publish(&self, finished: &Path, name: SnapshotName) -> io::Result<()> {
-        std::fs::rename(finished, self.path(name))?;
+        disk::rename(finished, &self.path(name))?;
         sync_dir(&self.dir)?;
         for old in self.list()?.into_iter().skip(KEEP) {
-            std::fs::remove_file(self.path(old))?;
+            disk::remove_file(&self.path(old))?;
         }
         Ok(())
     }

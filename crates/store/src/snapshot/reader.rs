@@ -1,10 +1,10 @@
 //! Reading a snapshot back: all of it checks, or none of it counts.
 
-use std::fs::File;
 use std::io::{self, BufReader, Read};
 use std::path::Path;
 
 use super::{Block, MAGIC, MAX_BLOCK};
+use crate::disk::File;
 use crate::error::OpenError;
 use crate::mvcc::{DumpHead, Restore, State};
 
@@ -62,7 +62,7 @@ impl<'p> Blocks<'p> {
     fn open(path: &'p Path) -> Result<Blocks<'p>, OpenError> {
         let failed = |source| OpenError::Io { action: "read", path: path.to_owned(), source };
         let file = File::open(path).map_err(failed)?;
-        let left = file.metadata().map_err(failed)?.len();
+        let left = file.len().map_err(failed)?;
         let input = BufReader::with_capacity(1 << 20, file);
         Ok(Blocks { input, path, at: 0, left, count: 0 })
     }

@@ -1,11 +1,11 @@
 //! Writing a snapshot while the state goes on changing.
 
-use std::fs::{File, OpenOptions};
 use std::io::{self, BufWriter, Write};
 use std::path::Path;
 use std::sync::{PoisonError, RwLock};
 
 use super::{Block, MAGIC};
+use crate::disk::File;
 use crate::mvcc::{Dump, State};
 
 /// Keys read with the state held still; small, so that no write waits long.
@@ -21,7 +21,7 @@ pub(crate) fn write(
     state: &RwLock<State>,
 ) -> io::Result<u64> {
     dump.keys().rewind();
-    let file = OpenOptions::new().write(true).create(true).truncate(true).open(path)?;
+    let file = File::create(path)?;
     let mut out = Blocks { out: BufWriter::with_capacity(1 << 20, file), blocks: 0, bytes: 0 };
     out.raw(MAGIC)?;
     out.block(&Block::Head { meta, head: dump.head.clone() })?;

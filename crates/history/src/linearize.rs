@@ -1,0 +1,281 @@
+//! The search for an order: is there one row of all operations, each between its call and its answer,
+//! that a single store would have answered so? (Wing and Gong's algorithm, with what was tried before
+//! remembered, for each group of keys by itself.)
+
+use std::collections::{BTreeMap, HashSet};
+use std::hash::{DefaultHasher, Hash, Hasher};
+
+use crate::model::{Expiry, State, Step};
+use crate::op::{Answer, Call, Fate, History, Op, Operation};
+
+/// Steps of the search for one group before it is given up.
+const STEPS: u64 = 2_000_000;
+
+/// What the search came to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// There is such an order.
+    Linearizable {
+        /// Steps of the search.
+        steps: u64,
+    },
+    /// There is none.
+    Anomaly(String),
+    /// It took too long to know.
+    GaveUp {
+        /// Steps of the search.
+        steps: u64,
+    },
+}
+
+/// Looks for an order. Keys that no operation names together, directly or through others, cannot
+/// disturb each other and are searched by themselves.
+#[must_use]
+pub fn linearize(history: &History) -> Verdict {
+    let without_slack = |ns: u64, ttl: u64| ns.saturating_add(ttl.saturating_mul(1_000_000_000));
+    let expiry: Expiry<'_> = history.expiry.as_deref().unwrap_or(&without_slack);
+    let written = history.written();
+    let mut steps = 0;
+    for group in groups(history) {
+        let mut search = Search::new(&group, &written, expiry);
+        let verdict = search.run();
+        steps += search.steps;
+        match verdict {
+            Some(true) => {}
+            Some(false) => return Verdict::Anomaly(search.stuck()),
+            None => return Verdict::GaveUp { steps },
+        }
+    }
+    Verdict::Linearizable { steps }
+}
+
+/// The operations that count, by groups of keys and leases that belong together.
+fn groups(history: &History) -> Vec<Vec<&Operation>> {
+    let mut parent: BTreeMap<String, String> = BTreeMap::new();
+    fn root(parent: &BTreeMap<String, String>, name: &str) -> String {
+        let mut name = name.to_owned();
+        while let Some(up) = parent.get(&name).filter(|up| **up != name) {
+            name = up.clone();
+        }
+        name
+    }
+    let names = |operation: &Operation| -> Vec<String> {
+        let keys = operation.call.keys().map(|key| format!("k{key}"));
+        keys.chain(operation.call.leases().map(|lease| format!("l{lease}"))).collect()
+    };
+    let counts = |operation: &&Operation| match (&operation.call, &operation.fate) {
+        (Call::Stale(..), _) | (Call::KeepAlive(_), Fate::Unknown) => false,
+        (call, Fate::Unknown) => call.writes(),
+        _ => true,
+    };
+    for operation in history.operations.iter().filter(counts) {
+        let names = names(operation);
+        let Some(first) = names.first() else { continue };
+        for name in &names {
+            let (one, other) = (root(&parent, first), root(&parent, name));
+            parent.insert(one.clone(), one.clone());
+            parent.insert(other, one);
+        }
+    }
+    let mut groups: BTreeMap<String, Vec<&Operation>> = BTreeMap::new();
+    for operation in history.operations.iter().filter(counts) {
+        if let Some(name) = names(operation).first() {
+            groups.entry(root(&parent, name)).or_default().push(operation);
+        }
+    }
+    groups.into_values().collect()
+}
+
+struct Search<'h> {
+    operations: Vec<&'h Operation>,
+    steps_of: Vec<Step<'h>>,
+    /// What to try first: what has the lower revision.
+    rank: Vec<(u64, bool)>,
+    leases: Vec<i64>,
+    ttl: BTreeMap<i64, u64>,
+    expiry: Expiry<'h>,
+    seen: HashSet<u64>,
+    steps: u64,
+    /// The longest row that was found.
+    best: usize,
+    stuck_at: Vec<usize>,
+}
+
+/// One place in the search.
+struct Frame {
+    state: State,
+    /// Operation done to get here; `None` for the end of a lease.
+    did: Option<usize>,
+    /// What is left to try, last first.
+    choices: Vec<Choice>,
+}
+
+#[derive(Clone, Copy)]
+enum Choice {
+    Do(usize),
+    Expire(i64),
+}
+
+impl<'h> Search<'h> {
+    fn new(
+        group: &[&'h Operation],
+        written: &BTreeMap<u64, u64>,
+        expiry: Expiry<'h>,
+    ) -> Search<'h> {
+        let mut operations = group.to_vec();
+        operations.sort_by_key(|operation| operation.asked);
+        let mut ttl = BTreeMap::new();
+        for operation in &operations {
+            if let Call::Grant(lease, seconds) = operation.call {
+                ttl.insert(lease, seconds);
+            }
+        }
+        let steps_of: Vec<Step<'h>> = operations.iter().map(|o| step(o, written)).collect();
+        let rank = operations
+            .iter()
+            .zip(&steps_of)
+            .map(|(operation, step)| match (&operation.fate, step.revision) {
+                (Fate::Answered(_, Answer::Txn(revision, ..)), _) => {
+                    (*revision, operation.wrote_at().is_none())
+                }
+                (Fate::Answered(..), _) => (0, false),
+                (Fate::Unknown, 0) => (u64::MAX, false),
+                (Fate::Unknown, revision) => (revision, false),
+            })
+            .collect();
+        let leases = ttl.keys().copied().collect();
+        let seen = HashSet::new();
+        Search {
+            operations,
+            steps_of,
+            rank,
+            leases,
+            ttl,
+            expiry,
+            seen,
+            steps: 0,
+            best: 0,
+            stuck_at: Vec::new(),
+        }
+    }
+
+    /// True if there is an order, false if there is none, `None` if it takes too long.
+    fn run(&mut self) -> Option<bool> {
+        let mut done = vec![false; self.operations.len()];
+        let required =
+            self.operations.iter().filter(|o| matches!(o.fate, Fate::Answered(..))).count();
+        let mut answered = 0;
+        let state = State::default();
+        let choices = self.choices(&done, &state);
+        let mut path = vec![Frame { state, did: None, choices }];
+        while let Some(frame) = path.last_mut() {
+            if answered == required {
+                return Some(true);
+            }
+            let Some(choice) = frame.choices.pop() else {
+                let frame = path.pop()?;
+                if let Some(at) = frame.did {
+                    done[at] = false;
+                    answered -= usize::from(matches!(self.operations[at].fate, Fate::Answered(..)));
+                }
+                continue;
+            };
+            self.steps += 1;
+            if self.steps > STEPS {
+                return None;
+            }
+            let next = match choice {
+                Choice::Expire(lease) => frame.state.expired(lease),
+                Choice::Do(at) => frame.state.after(&self.steps_of[at], &self.ttl, self.expiry),
+            };
+            let Some(state) = next else { continue };
+            let did = if let Choice::Do(at) = choice { Some(at) } else { None };
+            if let Some(at) = did {
+                done[at] = true;
+            }
+            if !self.seen.insert(digest(&done, &state)) {
+                if let Some(at) = did {
+                    done[at] = false;
+                }
+                continue;
+            }
+            answered += usize::from(did.is_some_and(|at| self.is_answered(at)));
+            let choices = self.choices(&done, &state);
+            if answered > self.best {
+                self.best = answered;
+                self.stuck_at =
+                    (0..done.len()).filter(|at| !done[*at] && self.is_answered(*at)).collect();
+            }
+            path.push(Frame { state, did, choices });
+        }
+        Some(answered == required)
+    }
+
+    fn is_answered(&self, at: usize) -> bool {
+        matches!(self.operations[at].fate, Fate::Answered(..))
+    }
+
+    /// What may come next: what was asked before anything left was answered. The most likely is last.
+    fn choices(&self, done: &[bool], state: &State) -> Vec<Choice> {
+        let answered = |at: usize| match &self.operations[at].fate {
+            Fate::Answered(time, _) => Some(*time),
+            Fate::Unknown => None,
+        };
+        let left = || (0..done.len()).filter(|at| !done[*at]);
+        let first = left().filter_map(answered).min();
+        let Some(first) = first else { return Vec::new() };
+        if first.ns < state.not_before {
+            // Something left was answered before the time that it is now.
+            return Vec::new();
+        }
+        let mut next: Vec<usize> =
+            left().take_while(|at| self.operations[*at].asked < first).collect();
+        next.sort_by_key(|at| std::cmp::Reverse((self.rank[*at], self.operations[*at].asked)));
+        let expire = self.leases.iter().map(|lease| Choice::Expire(*lease));
+        expire.chain(next.into_iter().map(Choice::Do)).collect()
+    }
+
+    /// What the search could not get past.
+    fn stuck(&self) -> String {
+        let mut left: Vec<&Operation> =
+            self.stuck_at.iter().map(|at| self.operations[*at]).collect();
+        left.sort_by_key(|operation| match &operation.fate {
+            Fate::Answered(time, _) => *time,
+            Fate::Unknown => operation.asked,
+        });
+        let shown: Vec<String> =
+            left.iter().take(4).map(|operation| format!("{operation:?}")).collect();
+        format!(
+            "not linearizable: {} of {} answers fit in a row, and then none of these: {}",
+            self.best,
+            self.operations.len(),
+            shown.join("; ")
+        )
+    }
+}
+
+fn step<'h>(operation: &'h Operation, written: &BTreeMap<u64, u64>) -> Step<'h> {
+    let answer = match &operation.fate {
+        Fate::Answered(_, answer) => Some(answer),
+        Fate::Unknown => None,
+    };
+    let revision = match &operation.call {
+        Call::Txn(_, then, otherwise) => then
+            .iter()
+            .chain(otherwise)
+            .find_map(|op| match op {
+                Op::Put(_, value, _) => written.get(value).copied(),
+                _ => None,
+            })
+            .unwrap_or(0),
+        _ => 0,
+    };
+    Step { call: &operation.call, answer, asked_ns: operation.asked.ns, revision }
+}
+
+fn digest(done: &[bool], state: &State) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    done.hash(&mut hasher);
+    state.hash(&mut hasher);
+    hasher.finish()
+}
