@@ -63,7 +63,7 @@ fn learn<'h>(
 /// The revision of an answer that saw the newest state.
 fn newest(operation: &Operation) -> Option<(u64, bool)> {
     match &operation.fate {
-        Fate::Answered(_, Answer::Txn(revision, ..)) => {
+        Fate::Answered(_, Answer::Txn(revision, ..)) if *revision != 0 => {
             Some((*revision, operation.wrote_at().is_some()))
         }
         _ => None,

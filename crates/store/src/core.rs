@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use openraft::async_runtime::watch::WatchReceiver;
-use tokio::sync::{Mutex, Semaphore, watch};
+use tokio::sync::{Mutex, Semaphore};
 use tokio_util::sync::CancellationToken;
 
 use crate::config::StoreConfig;
@@ -15,7 +15,7 @@ use crate::log::{Health, Log};
 use crate::member::{Leadership, Member, MemberId};
 use crate::propose::Proposer;
 use crate::raft::{Answer, Call, CallError, Engine, Network, Refusal, Replica};
-use crate::runtime::Instant;
+use crate::runtime::{Instant, watch};
 use crate::snapshot::SnapshotFiles;
 
 /// The parts of a store, shared by its handles and its tasks.

@@ -22,12 +22,13 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 
 use bytes::Bytes;
-use tokio::sync::{oneshot, watch};
+use tokio::sync::oneshot;
 
 pub(crate) use disk::is_full;
 pub(crate) use record::{Kind, Record};
 
 use crate::error::OpenError;
+use crate::runtime::watch;
 use ballot::Ballot;
 use driver::Bell;
 use spare::Spares;

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use openraft::{Config, RaftMetrics, SnapshotPolicy};
-use tokio::sync::{Mutex, Semaphore, watch};
+use tokio::sync::{Mutex, Semaphore};
 use tokio_util::sync::CancellationToken;
 
 use crate::config::{StoreConfig, Tuning};
@@ -16,7 +16,7 @@ use crate::log::{Log, LogTuning};
 use crate::member::Leadership;
 use crate::propose::{self, Proposer};
 use crate::raft::{Engine, LogStore, Machine, Network, Types};
-use crate::runtime::{self, Instant};
+use crate::runtime::{self, Instant, watch};
 use crate::snapshot::SnapshotFiles;
 use crate::snapshot_stream::STREAMS;
 use crate::transport::Transport;

@@ -2,10 +2,8 @@
 
 use std::time::Duration;
 
-use tokio::sync::watch;
-
 use crate::member::Leadership;
-use crate::runtime::{self, Instant};
+use crate::runtime::{self, Instant, watch};
 
 const FIRST: Duration = Duration::from_millis(10);
 const LONGEST: Duration = Duration::from_millis(250);

@@ -14,6 +14,10 @@ use tokio::time::{Interval, MissedTickBehavior, Sleep, Timeout};
 
 #[cfg(test)]
 use crate::simulation::host;
+#[cfg(test)]
+pub(crate) use crate::simulation::watch;
+#[cfg(not(test))]
+pub(crate) use tokio::sync::watch;
 
 /// The real thing: a process on a machine.
 #[cfg(not(test))]
@@ -27,6 +31,7 @@ mod host {
     use tokio::time::Instant;
 
     pub(super) type Rng = <TokioRuntime as AsyncRuntime>::ThreadLocalRng;
+    pub(super) type Watch = <TokioRuntime as AsyncRuntime>::Watch;
 
     pub(super) fn now() -> Instant {
         Instant::now()
@@ -189,7 +194,7 @@ impl AsyncRuntime for Runtime {
     type Timeout<R, T: Future<Output = R> + OptionalSend> = Timeout<T>;
     type ThreadLocalRng = host::Rng;
     type Mpsc = <TokioRuntime as AsyncRuntime>::Mpsc;
-    type Watch = <TokioRuntime as AsyncRuntime>::Watch;
+    type Watch = host::Watch;
     type Oneshot = <TokioRuntime as AsyncRuntime>::Oneshot;
     type Mutex<T: OptionalSend + 'static> = <TokioRuntime as AsyncRuntime>::Mutex<T>;
 

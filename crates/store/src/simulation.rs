@@ -10,6 +10,7 @@ mod nemesis;
 mod network;
 mod record;
 mod run;
+pub(crate) mod watch;
 mod watcher;
 
 mod tests;

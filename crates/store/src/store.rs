@@ -5,7 +5,6 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use bytes::Bytes;
 use openraft::async_runtime::watch::WatchReceiver;
-use tokio::sync::watch;
 
 use crate::command::{Command, Reply};
 use crate::config::StoreConfig;
@@ -19,7 +18,7 @@ use crate::member::{Leadership, Member, MemberChange, MemberId, MemberStatus};
 use crate::raft::{Answer, Call, CallError, Calls, Refusal, Server};
 use crate::range::{Range, RangeResponse, Read};
 use crate::retry::Retry;
-use crate::runtime;
+use crate::runtime::{self, watch};
 use crate::snapshot_stream::SnapshotStream;
 use crate::transport::{BoxedStream, Transport};
 use crate::txn::{DeleteRange, OpResponse, Put, Txn, TxnResponse};

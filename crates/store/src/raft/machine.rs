@@ -10,7 +10,6 @@ use futures::{Stream, TryStreamExt};
 use openraft::entry::RaftEntry;
 use openraft::storage::{EntryResponder, RaftStateMachine};
 use openraft::{EntryPayload, OptionalSend, RaftSnapshotBuilder};
-use tokio::sync::watch;
 
 use super::types::{Applied, LogId, Membership, Snapshot, SnapshotMeta, Types, position};
 use crate::command::Entry;
@@ -21,7 +20,7 @@ use crate::lessor::Lessor;
 use crate::log::is_full;
 use crate::member::MemberId;
 use crate::mvcc::{Dump, Effects, State};
-use crate::runtime;
+use crate::runtime::{self, watch};
 use crate::snapshot::{self, SnapshotFiles, SnapshotName};
 
 /// How often a snapshot that did not fit on the disk is tried again.

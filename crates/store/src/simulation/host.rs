@@ -269,6 +269,8 @@ impl rand10::TryRng for Rng {
     }
 }
 
+pub(crate) use super::watch::InOrder as Watch;
+
 pub(crate) fn now() -> Instant {
     let now = Instant::now();
     HERE.with_borrow(|host| host.as_ref().map_or(now, |host| host.clock.shows(now)))

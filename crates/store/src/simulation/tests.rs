@@ -1,40 +1,89 @@
-//! Seeds are run, and what they show is held against what the store promises.
+//! Seeds are run, and what clients and watchers saw is held against what the store promises.
 
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
+
+use super::client::Defect;
 use super::run::{Outcome, run};
 
+/// Seeds that are run always.
+const FIXED: u64 = 16;
+/// Seeds that are new each time.
+const FRESH: u64 = 4;
+
+/// `PONTOON_SIM_SEED` is one seed to replay, `PONTOON_SIM_SEEDS` is how many to run, and
+/// `PONTOON_SIM_FIRST` which is the first.
 fn seeds() -> Vec<u64> {
-    if let Ok(seed) = std::env::var("PONTOON_SIM_SEED") {
-        return vec![seed.parse().expect("PONTOON_SIM_SEED is a number")];
+    let number = |name: &str| {
+        std::env::var(name)
+            .ok()
+            .map(|text| text.parse::<u64>().expect("a number in the environment"))
+    };
+    if let Some(seed) = number("PONTOON_SIM_SEED") {
+        return vec![seed];
     }
-    let count =
-        std::env::var("PONTOON_SIM_SEEDS").map_or(24, |count| count.parse().expect("a number"));
-    (0..count).collect()
+    if let Some(count) = number("PONTOON_SIM_SEEDS") {
+        let first = number("PONTOON_SIM_FIRST").unwrap_or(0);
+        return (first..first + count).collect();
+    }
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).expect("it is after 1970");
+    let fresh = u64::try_from(since.as_millis()).expect("for many years") << 8;
+    (0..FIXED).chain(fresh..fresh + FRESH).collect()
 }
 
 fn show(seed: u64, outcome: &Outcome) {
+    let Outcome { answered, unknown, refused, watched, faults, virtual_time, verdict, .. } =
+        outcome;
     println!(
-        "seed {seed}: {} answered, {} unknown, {} refused, {} watched, {:?} virtual, {:?}, {:?}",
-        outcome.answered,
-        outcome.unknown,
-        outcome.refused,
-        outcome.watched,
-        outcome.virtual_time,
-        outcome.faults,
-        outcome.verdict
+        "seed {seed}: {answered} answered, {unknown} unknown, {refused} refused, {watched} watched, \
+         {virtual_time:?}, {faults:?}, {verdict:?}"
     );
 }
 
-#[test]
-fn simulation() {
-    let mut bad = Vec::new();
-    for seed in seeds() {
-        let outcome = run(seed, None);
-        show(seed, &outcome);
-        if let Err(error) = outcome.verdict {
-            bad.push(format!("PONTOON_SIM_SEED={seed} cargo test -p pontoon-store simulation -- --nocapture # {error}"));
+/// Runs seeds on all cores; answers with the lines that replay those that failed.
+fn run_all(seeds: &[u64]) -> Vec<String> {
+    let (next, failed) = (AtomicU64::new(0), Mutex::new(Vec::new()));
+    let totals: Mutex<[u64; 5]> = Mutex::default();
+    let began = Instant::now();
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    std::thread::scope(|scope| {
+        for _ in 0..cores.min(seeds.len()) {
+            scope.spawn(|| {
+                while let Some(seed) =
+                    seeds.get(usize::try_from(next.fetch_add(1, Ordering::Relaxed)).expect("few"))
+                {
+                    let outcome = run(*seed, None);
+                    show(*seed, &outcome);
+                    let faults = outcome.faults.values().sum();
+                    let new = [outcome.answered, outcome.unknown, outcome.refused, outcome.watched, faults];
+                    let mut totals = totals.lock().unwrap();
+                    totals.iter_mut().zip(new).for_each(|(total, new)| *total += new);
+                    if let Err(error) = outcome.verdict {
+                        if seeds.len() == 1 {
+                            outcome.trace.iter().for_each(|line| println!("{line}"));
+                        }
+                        failed.lock().unwrap().push(format!(
+                            "PONTOON_SIM_SEED={seed} cargo test -p pontoon-store simulation::tests::seeds -- --nocapture  # {error}"
+                        ));
+                    }
+                }
+            });
         }
-    }
-    assert!(bad.is_empty(), "{}", bad.join("\n"));
+    });
+    let [answered, unknown, refused, watched, faults] = *totals.lock().unwrap();
+    println!(
+        "{} seeds: {answered} answered, {unknown} unknown, {refused} refused, {watched} watched, {faults} faults, {:?}",
+        seeds.len(),
+        began.elapsed()
+    );
+    failed.into_inner().unwrap()
+}
+
+#[test]
+fn seeds_show_no_anomaly() {
+    let failed = run_all(&seeds());
+    assert!(failed.is_empty(), "{}", failed.join("\n"));
 }
 
 #[test]
@@ -47,4 +96,42 @@ fn a_seed_replays() {
         }
         assert_eq!(one.trace.len(), other.trace.len(), "seed {seed}");
     }
+}
+
+/// The checker must notice a defect within so many seeds.
+#[track_caller]
+fn notices(defect: Defect, seeds: u64) {
+    for seed in 0..seeds {
+        let outcome = run(seed, Some(defect));
+        if let Err(error) = outcome.verdict {
+            println!("{defect:?} was noticed with seed {seed}: {error}");
+            return;
+        }
+    }
+    panic!("{defect:?} was not noticed within {seeds} seeds");
+}
+
+#[test]
+fn skipped_syncs_are_noticed() {
+    notices(Defect::SkippedSync, 40);
+}
+
+#[test]
+fn reads_of_a_leader_that_was_replaced_are_noticed() {
+    notices(Defect::UnprovenLeader, 40);
+}
+
+#[test]
+fn stale_reads_are_noticed() {
+    notices(Defect::StaleFollower, 20);
+}
+
+#[test]
+fn early_acknowledgements_are_noticed() {
+    notices(Defect::EarlyAcknowledgement, 40);
+}
+
+#[test]
+fn lost_revocations_are_noticed() {
+    notices(Defect::LostRevoke, 20);
 }
