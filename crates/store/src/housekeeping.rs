@@ -121,8 +121,8 @@ fn end_leases(core: &Arc<Core>) {
     for id in core.replica.lessor.due(LEASES) {
         let core = Arc::clone(core);
         runtime::spawn(async move {
-            if let Err(error) = core.propose(Command::LeaseRevoke(id)).await {
-                tracing::debug!(id, %error, "a lease could not be ended yet");
+            if let Err(refusal) = core.propose_as_leader(Command::LeaseRevoke(id)).await {
+                tracing::debug!(id, %refusal, "a lease could not be ended yet");
                 core.replica.lessor.retry(id);
             }
         });

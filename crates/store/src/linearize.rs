@@ -89,6 +89,18 @@ impl Core {
         confirmed.map(|(id, _)| id.index() + 1).map_err(|_| Refusal::NotLeader)
     }
 
+    /// Returns when this member is known to lead and has applied all that was committed before.
+    pub(crate) async fn be_current(&self) -> Result<(), Refusal> {
+        let index = self.read_index().await?;
+        let mut applied = self.replica.applied();
+        let caught_up = applied.wait_for(|applied| *applied >= index);
+        match runtime::timeout(ASK_TIMEOUT, caught_up).await {
+            Ok(Ok(_)) => Ok(()),
+            Ok(Err(_)) => Err(Refusal::Stopped),
+            Err(_) => Err(Refusal::NotLeader),
+        }
+    }
+
     async fn ask_read_index(&self) -> Result<u64, Refusal> {
         if self.leader().is_me {
             return self.read_index().await;

@@ -37,7 +37,8 @@ type Attempt = Result<Arc<Outcome>, Refusal>;
 struct Waiting {
     proposal: Proposal,
     bytes: usize,
-    /// It came from another member, which will try again itself.
+    /// It is not passed on: it came from another member, which will try again itself, or is for this
+    /// leader to decide.
     forwarded: bool,
     reply: oneshot::Sender<Attempt>,
 }
@@ -188,6 +189,19 @@ impl Core {
                 });
             }
         }
+    }
+
+    /// Gets a command done that is right only if this member leads now: it is never passed on to
+    /// another leader, who may have decided otherwise since. Tried once; after a refusal it may still
+    /// have been done.
+    pub(crate) async fn propose_as_leader(&self, command: Command) -> Result<(), Refusal> {
+        let bytes = weight(&command);
+        let number = self.proposer.number();
+        let (client, seq) = (self.proposer.client, number.seq);
+        let proposal = Proposal { client, seq, floor: 0, command };
+        let answer = self.proposer.attempt(proposal, bytes, true).await;
+        let answer = answer.map_err(|_| Refusal::Stopped)?.await;
+        answer.unwrap_or(Err(Refusal::Stopped)).map(|_| ())
     }
 
     /// Refuses if this member leads and its log cannot grow.

@@ -364,13 +364,14 @@ impl Calls for Core {
                 Ok(Answer::Members(self.change_here(&change).await?))
             }
             Call::KeepAlive(id) => {
-                // A leader that was replaced without noticing must not keep leases alive.
-                self.read_index().await?;
+                // A leader that was replaced without noticing must not keep leases alive, nor one that
+                // has not yet applied the end that a leader before it put into the log.
+                self.be_current().await?;
                 let kept = self.replica.lessor.keep_alive(id);
                 Ok(Answer::KeptAlive(kept.ok_or(WriteError::LeaseNotFound { id })))
             }
             Call::LeaseStatus(id) => {
-                self.read_index().await?;
+                self.be_current().await?;
                 Ok(Answer::LeaseStatus(self.lease_status(id)))
             }
             Call::Vote(_) | Call::PreVote(_) | Call::Transfer(_) => Err(Refusal::NotLeader),

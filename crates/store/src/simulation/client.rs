@@ -316,7 +316,9 @@ impl Client {
         let seen = self.revision_seen.iter().find(|(other, ..)| *other == key);
         let condition = match seen {
             None => Condition::Absent(key.clone()),
-            Some((_, revision, _)) if value % 2 == 0 => Condition::Modified(key.clone(), *revision),
+            Some((_, revision, _)) if value.is_multiple_of(2) => {
+                Condition::Modified(key.clone(), *revision)
+            }
             Some((_, _, value)) => Condition::Value(key.clone(), *value),
         };
         Call::Txn(vec![condition], vec![Act::Put(key.clone(), value, 0)], vec![Act::Get(key)])

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::cluster::World;
+use super::cluster::{Life, World};
 use super::record::Record;
 use crate::testing::member;
 use crate::{MemberId, OpenError, ReadPolicy};
@@ -158,14 +158,7 @@ impl Nemesis {
                 self.world.machines[&id].disk.set_fuse(fuse);
                 "power loss"
             }
-            28..31 => {
-                for (id, _) in &lives {
-                    self.world.kill(*id, true).await;
-                    self.later(0..2000, Later::Start(*id));
-                }
-                self.publish();
-                "power loss everywhere"
-            }
+            28..31 => self.darkness(&lives).await,
             31..43 => {
                 life.host.pause();
                 self.later(50..3000, Later::Resume(id));
@@ -209,6 +202,16 @@ impl Nemesis {
         };
         *self.did.entry(what).or_default() += 1;
         Ok(())
+    }
+
+    /// All machines lose power at once.
+    async fn darkness(&mut self, lives: &[(MemberId, Life)]) -> &'static str {
+        for (id, _) in lives {
+            self.world.kill(*id, true).await;
+            self.later(0..2000, Later::Start(*id));
+        }
+        self.publish();
+        "power loss everywhere"
     }
 
     /// With leases the store trusts that clocks run at about one speed; without, it trusts no clock.
@@ -256,11 +259,7 @@ impl Nemesis {
         self.world.net.block(ways);
     }
 
-    fn change_members(
-        &mut self,
-        id: MemberId,
-        lives: &[(MemberId, super::cluster::Life)],
-    ) -> &'static str {
+    fn change_members(&mut self, id: MemberId, lives: &[(MemberId, Life)]) -> &'static str {
         let life = lives.iter().find(|(other, _)| *other == id).map(|(_, life)| life.clone());
         let Some(life) = life else { return "nothing" };
         let machines = &self.world.machines;

@@ -8,9 +8,9 @@ use super::client::Defect;
 use super::run::{Outcome, run};
 
 /// Seeds that are run always.
-const FIXED: u64 = 16;
+const FIXED: u64 = 12;
 /// Seeds that are new each time.
-const FRESH: u64 = 4;
+const FRESH: u64 = 3;
 
 /// `PONTOON_SIM_SEED` is one seed to replay, `PONTOON_SIM_SEEDS` is how many to run, and
 /// `PONTOON_SIM_FIRST` which is the first.
