@@ -11,6 +11,9 @@ use crate::op::{Answer, Call, Fate, History, Op, Operation};
 /// Steps of the search for one group before it is given up.
 const STEPS: u64 = 300_000;
 
+/// The rank of what has no revision that anybody saw.
+const UNRANKED: (u64, bool) = (u64::MAX, false);
+
 /// What the search came to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Verdict {
@@ -108,7 +111,6 @@ struct Search<'h> {
     steps_of: Vec<Step<'h>>,
     /// What to try first: what has the lower revision.
     rank: Vec<(u64, bool)>,
-    leases: Vec<i64>,
     ttl: BTreeMap<i64, u64>,
     expiry: Expiry<'h>,
     seen: HashSet<u64>,
@@ -156,17 +158,15 @@ impl<'h> Search<'h> {
                     (*revision, operation.wrote_at().is_none())
                 }
                 (Fate::Answered(..), _) => (0, false),
-                (Fate::Unknown, 0) => (u64::MAX, false),
+                (Fate::Unknown, 0) => UNRANKED,
                 (Fate::Unknown, revision) => (revision, false),
             })
             .collect();
-        let leases = ttl.keys().copied().collect();
         let seen = HashSet::new();
         Search {
             operations,
             steps_of,
             rank,
-            leases,
             ttl,
             expiry,
             seen,
@@ -245,11 +245,26 @@ impl<'h> Search<'h> {
             // Something left was answered before the time that it is now.
             return Vec::new();
         }
-        let mut next: Vec<usize> =
-            left().take_while(|at| self.operations[*at].asked < first).collect();
+        // Revisions grow, so an acknowledged write has all of a higher rank behind it.
+        let writes = left().filter(|at| self.operations[*at].wrote_at().is_some());
+        let limit = writes.map(|at| self.rank[at]).min().unwrap_or(UNRANKED);
+        let in_turn = |at: &usize| self.rank[*at] <= limit || self.rank[*at] == UNRANKED;
+        let asked = left().take_while(|at| self.operations[*at].asked < first);
+        let mut next: Vec<usize> = asked.filter(in_turn).collect();
+        if let Some(at) = next.iter().find(|at| self.changes_nothing(**at, state)) {
+            // An order with it later is as good with it here: nothing else need be tried.
+            return vec![Choice::Do(*at)];
+        }
         next.sort_by_key(|at| std::cmp::Reverse((self.rank[*at], self.operations[*at].asked)));
-        let expire = self.leases.iter().map(|lease| Choice::Expire(*lease));
+        let expire = state.may_end(first.ns).map(Choice::Expire);
         expire.chain(next.into_iter().map(Choice::Do)).collect()
+    }
+
+    /// True if an operation can have been answered so here, and leaves everything as it is.
+    fn changes_nothing(&self, at: usize, state: &State) -> bool {
+        self.is_answered(at)
+            && self.operations[at].wrote_at().is_none()
+            && state.after(&self.steps_of[at], &self.ttl, self.expiry).as_ref() == Some(state)
     }
 
     /// What the search could not get past.

@@ -74,6 +74,11 @@ impl State {
         Some(next)
     }
 
+    /// The leases that may have ended by themselves by this time.
+    pub(crate) fn may_end(&self, ns: u64) -> impl Iterator<Item = i64> {
+        self.leases.iter().filter(move |(_, until)| **until <= ns).map(|(lease, _)| *lease)
+    }
+
     /// The state after a lease has ended by itself.
     pub(crate) fn expired(&self, lease: i64) -> Option<State> {
         let mut next = self.clone();
