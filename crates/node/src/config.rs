@@ -13,6 +13,8 @@ pub const GOSSIP_PORT: u16 = 7946;
 pub const KUBE_PORT: u16 = 6443;
 /// Port of a node's own API.
 pub const NODE_PORT: u16 = 10250;
+/// Port of etcd's API, unless told otherwise.
+pub const ETCD_PORT: u16 = 2379;
 /// UDP port of the overlay.
 pub const VXLAN_PORT: u16 = 4789;
 
@@ -54,6 +56,33 @@ pub struct Config {
     pub registry_ca: Vec<PathBuf>,
     /// Labels for the node object.
     pub labels: Vec<(String, String)>,
+    /// Where etcd's API is served while this node is a manager, if it is.
+    pub etcd: Option<EtcdListen>,
+}
+
+/// A port of etcd's API.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct EtcdListen {
+    /// The address it listens on.
+    pub address: SocketAddr,
+    /// Without TLS, which loopback addresses alone may be.
+    pub insecure: bool,
+}
+
+impl EtcdListen {
+    /// The port that a user asks for.
+    ///
+    /// # Errors
+    /// When it would give the cluster away to the network.
+    pub fn new(address: SocketAddr, insecure: bool) -> Result<Self, String> {
+        if insecure && !address.ip().is_loopback() {
+            return Err(format!(
+                "--etcd-insecure lets everybody who reaches {address} write to the cluster's state, so it is refused for other than \
+                 loopback addresses; leave it out to have TLS, or listen on 127.0.0.1:{ETCD_PORT}"
+            ));
+        }
+        Ok(Self { address, insecure })
+    }
 }
 
 impl Config {

@@ -106,6 +106,28 @@ pub(crate) async fn tls<F, S>(
     tasks.wait().await;
 }
 
+/// Accepts connections without TLS until the token ends it, each served by `serve`.
+pub(crate) async fn plain<F, S>(listener: TcpListener, stop: CancellationToken, serve: S)
+where
+    S: Fn(TcpStream) -> F,
+    F: Future<Output = ()> + Send + 'static,
+{
+    let slots = Arc::new(Semaphore::new(connections_max()));
+    let tasks = TaskTracker::new();
+    while let Some((stream, permit)) = next(&listener, &slots, &stop).await {
+        let (serving, stop) = (serve(stream), stop.clone());
+        tasks.spawn(async move {
+            tokio::select! {
+                () = serving => {}
+                () = stop.cancelled() => {}
+            }
+            drop(permit);
+        });
+    }
+    tasks.close();
+    tasks.wait().await;
+}
+
 /// Serves somebody without a certificate, for a while and among few: they must not take the place of those
 /// who have one.
 async fn stranger(places: &Semaphore, serving: impl Future<Output = ()>) {

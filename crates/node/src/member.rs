@@ -26,6 +26,7 @@ use crate::assignment::follow::Follower;
 use crate::assignment::remembered;
 use crate::cluster::Cluster;
 use crate::config::{Config, GOSSIP_PORT};
+use crate::etcd;
 use crate::gossip_keys::GossipKey;
 use crate::identity::Role;
 use crate::identity::certificate::{Credentials, Peer};
@@ -119,7 +120,7 @@ impl Member {
         let tls = Tls::new(membership.credentials.clone()).map_err(|e| Refusal::internal(&e))?;
         let client = ManagerClient::new(tls.clone(), others(&membership.managers, &membership));
         let tasks = TaskTracker::new();
-        let gossip = start_gossip(&membership, stop).await?;
+        let gossip = start_gossip(config, &membership, stop).await?;
         let manager = match membership.role {
             Role::Worker => None,
             Role::Manager => {
@@ -405,6 +406,7 @@ fn others(managers: &[ManagerAddress], membership: &Membership) -> Vec<ManagerAd
 }
 
 async fn start_gossip(
+    config: &Config,
     membership: &Membership,
     stop: &CancellationToken,
 ) -> Result<Gossip, Refusal> {
@@ -413,11 +415,21 @@ async fn start_gossip(
             "the gossip key in this node's membership file is damaged; leave and join again",
         )
     })?;
-    let meta = Meta {
+    let mut meta = Meta {
         role: membership.role.to_string(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
         ..Meta::default()
     };
+    match (&config.etcd, membership.role) {
+        (Some(listen), Role::Manager) => {
+            meta.tags.insert(etcd::TAG.to_owned(), etcd::client_url(listen, membership));
+        }
+        (Some(listen), Role::Worker) => tracing::info!(
+            address = %listen.address,
+            "this node is a worker; etcd's API is served once `pontoon node promote` makes it a manager"
+        ),
+        (None, _) => {}
+    }
     let config = GossipConfig {
         name: membership.node.clone(),
         advertise: SocketAddr::new(membership.advertise, GOSSIP_PORT),

@@ -89,6 +89,7 @@ mod tests {
             default_registry: default.map(str::to_owned),
             registry_ca: ca.iter().map(|path| (*path).to_owned()).collect(),
             labels: Vec::new(),
+            etcd: None,
         }
     }
 

@@ -129,6 +129,11 @@ pub(crate) enum Command {
         after_help = "Examples:\n  pontoon kubeconfig > ~/.kube/config && kubectl get nodes\n  pontoon kubeconfig --server b                    begins with manager b\n  kubectl --context pontoon-b get nodes            asks manager b"
     )]
     Kubeconfig(Kubeconfig),
+    /// Write the certificates that etcd's clients need, and print the environment of etcdctl (on a manager)
+    #[command(
+        after_help = "Example:\n  eval \"$(pontoon etcd-env)\" && etcdctl get --prefix /registry/pods/"
+    )]
+    EtcdEnv(EtcdEnv),
     /// This node's images
     #[command(
         subcommand,
@@ -197,6 +202,12 @@ pub(crate) struct Daemon {
     /// How the daemon's log is written [default: text with `up` and on a terminal, json elsewhere]
     #[arg(long, value_enum, value_name = "FORMAT")]
     pub log_format: Option<LogFormat>,
+    /// Serve etcd's API there while this node is a manager; the port is 2379 unless given
+    #[arg(long, env = "PONTOON_ETCD_LISTEN", hide_env_values = true, value_name = "ADDR[:PORT]")]
+    pub etcd_listen: Option<String>,
+    /// Serve it without TLS, to everybody on this machine; only on a loopback address
+    #[arg(long, env = "PONTOON_ETCD_INSECURE", hide_env_values = true, requires = "etcd_listen")]
+    pub etcd_insecure: bool,
 }
 
 /// How a daemon's log is written.
@@ -283,6 +294,14 @@ pub(crate) struct Kubeconfig {
     /// The manager to begin with, by its name; or the address under which the API is reached, such as a load balancer's
     #[arg(long, value_name = "NAME|ADDR[:PORT]")]
     pub server: Option<String>,
+}
+
+/// Options of `etcd-env`.
+#[derive(Args, Clone)]
+pub(crate) struct EtcdEnv {
+    /// Where to write ca.pem, cert.pem and key.pem [default: etcd-client in the data directory]
+    #[arg(long, value_name = "DIR")]
+    pub dir: Option<PathBuf>,
 }
 
 /// Options of `join-token`.

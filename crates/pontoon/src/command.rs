@@ -4,6 +4,7 @@ mod application;
 mod cluster;
 mod daemon;
 mod demo;
+mod etcd;
 mod exec;
 mod image;
 mod kube;
@@ -37,6 +38,7 @@ pub(crate) async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Members => cluster::members(&client, output).await?,
         Command::Status => cluster::status(&client, output).await?,
         Command::Kubeconfig(options) => cluster::kubeconfig(&client, output, &options).await?,
+        Command::EtcdEnv(options) => etcd::env(&client, &global, &options).await?,
         Command::Node(command) => node::run(&client, output, command).await?,
         Command::Image(command) => image::run(&client, output, command).await?,
         Command::Run(options) => application::run(&client, output, options).await?,

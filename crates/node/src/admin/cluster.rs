@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 
 use crate::config::{MANAGER_PORT, longest_prefix, parse_range};
 use crate::daemon::{Joined, Shared};
+use crate::etcd;
 use crate::identity::Role;
 use crate::kubeconfig;
 use crate::membership::{ManagerAddress, Membership};
@@ -164,6 +165,8 @@ pub(super) async fn status(shared: &Arc<Shared>) -> Result<Value, Refusal> {
         });
         status["leader"] = json!(leader.unwrap_or_else(|| "none".to_owned()));
         status["revision"] = json!(store.revision);
+        let etcd = shared.config.etcd.map(|listen| etcd::client_url(&listen, &member.membership()));
+        status["etcd"] = json!(etcd);
         let problem = match (store.disk_full, store.failed) {
             (_, Some(failed)) => Some(failed),
             (true, None) => Some(

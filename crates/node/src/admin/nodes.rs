@@ -17,6 +17,7 @@ use crate::daemon::Shared;
 use crate::identity::Role;
 use crate::member::Member;
 use crate::quorum::{is_alive, tolerance};
+use crate::roles;
 use crate::rpc::{Refusal, read_json};
 
 /// All nodes with what is known of them, one object each.
@@ -122,10 +123,8 @@ pub(super) async fn change_role(
     body: Incoming,
 ) -> Result<Value, Refusal> {
     let wanted: ChangeRole = read_json(body).await?;
-    let records = shared.records().await?;
-    let nodes = records.nodes(Read::Linearizable).await?;
-    let node = nodes.iter().find(|node| node.name == name).ok_or_else(|| no_such_node(name))?;
     if wanted.role == Role::Worker {
+        let records = shared.records().await?;
         let node = shared
             .with_member(async |member| {
                 let members = member.gossip().members().borrow().clone();
@@ -139,16 +138,12 @@ pub(super) async fn change_role(
         let warning = warning_without(&nodes, &node.name);
         return Ok(json!({ "name": node.name, "role": node.role, "warning": warning }));
     }
-    let manager = shared.member().await.and_then(|member| member.manager().ok().cloned());
-    let is_leaving = |m: &pontoon_store::MemberStatus| m.member.id == node.store;
-    if node.role == Role::Worker
-        && manager.is_some_and(|manager| manager.store.members().iter().any(is_leaving))
-    {
-        return Err(Refusal::conflict(format!(
-            "{name} is about to become a worker; promote it again in a moment, when that is done"
-        )));
-    }
-    let node = records.promote(name).await?;
+    let node = shared
+        .with_member(async |member| {
+            let manager = member.manager()?;
+            roles::promote(&manager.records, &manager.store, name).await
+        })
+        .await?;
     Ok(json!({ "name": node.name, "role": node.role }))
 }
 

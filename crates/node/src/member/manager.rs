@@ -21,6 +21,7 @@ use super::{Founding, Member, Order};
 use crate::assignment::dispatch::Source;
 use crate::cluster::{NodeRecord, Records};
 use crate::config::{Config, KUBE_PORT, MANAGER_PORT};
+use crate::etcd;
 use crate::events::Recorder;
 use crate::identity::Role;
 use crate::identity::certificate::Peer;
@@ -77,6 +78,7 @@ impl Manager {
         let taken = |e: listen::ListenError| Refusal::conflict(e.to_string());
         let manager_port = listen::bind(own(MANAGER_PORT)).await.map_err(taken)?;
         let kube_port = listen::bind(own(KUBE_PORT)).await.map_err(taken)?;
+        let etcd_port = etcd::Port::open(config.etcd).await.map_err(taken)?;
         let threads = Arc::new(StoreThreads::start()?);
         let store = open_store(config, membership, tls, &threads).await?;
         let records = Records::new(store.clone());
@@ -122,7 +124,7 @@ impl Manager {
             objects: manager.objects.clone(),
             view: manager.view.clone(),
             recorder,
-            members,
+            members: members.clone(),
             tls: tls.clone(),
             records: manager.records.clone(),
             gossip_keys,
@@ -130,6 +132,9 @@ impl Manager {
         tasks.spawn(leader.run(manager.store.leadership(), stop.clone()));
         tasks.spawn(manager.clone().serve_managers(manager_port, membership, tls, stop));
         tasks.spawn(manager.clone().serve_kube(kube_port, tls.clone(), stop.clone()));
+        if let Some(port) = etcd_port {
+            tasks.spawn(port.run(&manager.store, membership, members, tls, stop));
+        }
         Ok(manager)
     }
 

@@ -4,7 +4,7 @@ use std::future::Future;
 use std::io::{IsTerminal, Write};
 
 use anyhow::{Context, bail};
-use pontoon_node::config::Config;
+use pontoon_node::config::{Config, ETCD_PORT, EtcdListen, parse_address};
 use pontoon_node::daemon::Daemon;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
@@ -26,6 +26,8 @@ pub(super) async fn run(
     let is_text = std::io::stderr().is_terminal() || then.is_some();
     let usual = if is_text { LogFormat::Text } else { LogFormat::Json };
     log_to_stderr(options.log_format.unwrap_or(usual));
+    let etcd =
+        options.etcd_listen.map(|text| etcd_listen(&text, options.etcd_insecure)).transpose()?;
     let config = Config {
         data_dir: global.data_dir.clone(),
         run_dir: global.run_dir.clone(),
@@ -35,6 +37,7 @@ pub(super) async fn run(
         default_registry: options.registries.default_registry,
         registry_ca: options.registries.registry_ca,
         labels: options.label,
+        etcd,
     };
     let stop = CancellationToken::new();
     let mut signals = tokio::task::JoinSet::new();
@@ -79,6 +82,15 @@ pub(super) async fn up(global: &Global, options: cli::Up) -> anyhow::Result<()> 
         }
     };
     run(global, options.daemon, Some(Box::pin(then))).await
+}
+
+fn etcd_listen(text: &str, insecure: bool) -> anyhow::Result<EtcdListen> {
+    let Some(address) = parse_address(text, ETCD_PORT) else {
+        bail!(
+            "--etcd-listen {text:?} is no address to listen on, such as 192.0.2.1:2379 or 127.0.0.1"
+        );
+    };
+    EtcdListen::new(address, insecure).map_err(anyhow::Error::msg)
 }
 
 fn host_name() -> anyhow::Result<String> {

@@ -4,6 +4,7 @@ mod alone;
 mod commands;
 mod damage;
 mod durability;
+mod etcd;
 mod failure;
 mod images;
 mod joining;

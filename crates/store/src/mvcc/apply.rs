@@ -90,7 +90,9 @@ impl State {
             let kv = self.keys.get(&compare.key).and_then(Slot::live);
             return compare_one(compare, kv.map(Arc::as_ref));
         }
-        let Some(bounds) = bounds(&compare.key, compare.end.as_ref()) else { return true };
+        let Some(bounds) = bounds(&compare.key, compare.end.as_ref()) else {
+            return compare_one(compare, None);
+        };
         let mut found = false;
         for (_, slot) in self.keys.range::<[u8], _>(bounds) {
             let Some(kv) = slot.live() else { continue };

@@ -1,0 +1,85 @@
+//! gRPC over HTTP/2: a request's messages taken out of its body, an answer's put into one.
+//!
+//! A message is a flag byte, its length in four bytes, and the message. An answer ends with trailers that say
+//! how the call went; one that failed before it began has only headers.
+
+mod messages;
+mod reply;
+mod timeout;
+
+use std::future::Future;
+
+use bytes::{BufMut, Bytes, BytesMut};
+use futures::stream::BoxStream;
+use http::{HeaderValue, Request, Response, header};
+use hyper::body::Incoming;
+
+pub(crate) use messages::Messages;
+pub(crate) use reply::Reply;
+pub(crate) use timeout::deadline;
+
+use crate::status::{Code, GRPC_STATUS, Status};
+
+/// The largest request that etcd takes by default.
+pub(crate) const REQUEST_MAX: usize = 1536 * 1024;
+/// The largest message that is read at all: what etcd adds to the largest request.
+const MESSAGE_MAX: usize = REQUEST_MAX + 512 * 1024;
+/// Bytes before each message.
+const PREFIX: usize = 5;
+
+/// A request that is still to be read.
+pub(crate) type Call = Request<Incoming>;
+/// An answer on its way.
+pub(crate) type Answer = Response<Reply>;
+
+/// Serves a call of one message with an answer of one message.
+pub(crate) async fn unary<Q, A, F>(call: Call, serve: impl FnOnce(Q) -> F) -> Answer
+where
+    Q: prost::Message + Default,
+    A: prost::Message,
+    F: Future<Output = Result<A, Status>>,
+{
+    let answer = async {
+        let request = messages::only(call).await?;
+        serve(decode(request)?).await
+    };
+    match answer.await {
+        Ok(message) => accepted(Reply::message(frame(&message))),
+        Err(status) => refused(&status),
+    }
+}
+
+/// An answer of many messages.
+pub(crate) fn streaming(messages: BoxStream<'static, Result<Bytes, Status>>) -> Answer {
+    accepted(Reply::stream(messages))
+}
+
+/// An answer that only says why there is none.
+pub(crate) fn refused(status: &Status) -> Answer {
+    let mut answer = accepted(Reply::nothing());
+    answer.headers_mut().extend(status.headers());
+    answer
+}
+
+fn accepted(reply: Reply) -> Answer {
+    let mut answer = Response::new(reply);
+    answer.headers_mut().insert(header::CONTENT_TYPE, GRPC);
+    answer
+}
+
+const GRPC: HeaderValue = HeaderValue::from_static("application/grpc");
+
+/// Reads a message.
+pub(crate) fn decode<M: prost::Message + Default>(bytes: Bytes) -> Result<M, Status> {
+    M::decode(bytes).map_err(|e| Status::new(Code::Internal, format!("grpc: decode: {e}")))
+}
+
+/// Writes a message with what goes before it.
+pub(crate) fn frame(message: &impl prost::Message) -> Bytes {
+    let length = message.encoded_len();
+    let mut frame = BytesMut::with_capacity(PREFIX + length);
+    frame.put_u8(0);
+    frame.put_u32(u32::try_from(length).expect("an answer has less than 4 GiB"));
+    message.encode(&mut frame).expect("there is room for its length");
+    frame.freeze()
+}

@@ -1,0 +1,173 @@
+//! The KV service: reads, writes, transactions, compaction.
+
+mod select;
+mod txn;
+
+use bytes::Bytes;
+use pontoon_store::{
+    DeleteRange, Op, OpResponse, Put, Range, RangeResponse, Read, ReadError, Store, Txn,
+};
+
+use crate::grpc::REQUEST_MAX;
+use crate::keyspace::{Span, is_hidden};
+use crate::proto;
+use crate::server::{EtcdServer, revision, signed};
+use crate::status::{
+    EMPTY_KEY, LEASE_PROVIDED, PERMISSION_DENIED, Status, TOO_LARGE, VALUE_PROVIDED,
+};
+use select::Selection;
+
+/// How often a read of two parts is begun again because history was forgotten between them.
+const READ_ATTEMPTS: usize = 4;
+
+impl EtcdServer {
+    pub(crate) async fn range(
+        &self,
+        request: proto::RangeRequest,
+    ) -> Result<proto::RangeResponse, Status> {
+        let selection = Selection::of(&request)?;
+        let read = if request.serializable { Read::Local } else { Read::Linearizable };
+        let range = selection.range(revision(request.revision));
+        let span = Span::asked(request.key, request.range_end);
+        let found = read_visible(&self.inner.store, span, range, read).await?;
+        let header = self.header(found.revision);
+        Ok(selection.answer(header, found))
+    }
+
+    pub(crate) async fn put(
+        &self,
+        request: proto::PutRequest,
+    ) -> Result<proto::PutResponse, Status> {
+        let txn = Txn::new().then(put(request)?);
+        let mut done = self.inner.store.txn(txn).await?;
+        let header = self.header(done.revision);
+        let prev = match done.responses.pop() {
+            Some(OpResponse::Put { prev }) => prev,
+            _ => None,
+        };
+        Ok(proto::PutResponse { header, prev_kv: prev.map(|kv| key_value(&kv, false)) })
+    }
+
+    pub(crate) async fn delete_range(
+        &self,
+        request: proto::DeleteRangeRequest,
+    ) -> Result<proto::DeleteRangeResponse, Status> {
+        if request.key.is_empty() {
+            return Err(EMPTY_KEY);
+        }
+        let mut txn = Txn::new();
+        txn.success.extend(deletes(request).into_iter().flatten());
+        let done = self.inner.store.txn(txn).await?;
+        let header = self.header(done.revision);
+        Ok(txn::deleted(header, done.responses))
+    }
+
+    pub(crate) async fn txn(
+        &self,
+        request: proto::TxnRequest,
+    ) -> Result<proto::TxnResponse, Status> {
+        if prost::Message::encoded_len(&request) > REQUEST_MAX {
+            return Err(TOO_LARGE);
+        }
+        let (txn, shape) = txn::translate(request)?;
+        let done = self.inner.store.txn(txn).await?;
+        Ok(shape.answer(self.header(done.revision), done))
+    }
+
+    /// Compaction takes nothing that has to be waited for, so `physical` needs no distinction.
+    pub(crate) async fn compact(
+        &self,
+        request: proto::CompactionRequest,
+    ) -> Result<proto::HeaderResponse, Status> {
+        self.inner.store.compact(revision(request.revision)).await?;
+        Ok(proto::HeaderResponse { header: self.header_now() })
+    }
+}
+
+/// Reads what a client may see of a span.
+async fn read_visible(
+    store: &Store,
+    span: Span,
+    range: Range,
+    read: Read,
+) -> Result<RangeResponse, ReadError> {
+    let part = |span: Span, range: &Range| Range { key: span.key, end: span.end, ..range.clone() };
+    let (first, second) = match span.visible() {
+        [Some(first), second] => (first, second),
+        [None, Some(second)] => (second, None),
+        [None, None] => (Span::empty(), None),
+    };
+    let Some(second) = second else { return store.range(part(first, &range), read).await };
+    for attempt in 1.. {
+        let mut found = store.range(part(first.clone(), &range), read).await?;
+        // The rest as it was when the first part was read; this copy has been applied so far.
+        let at = if range.revision == 0 { found.revision } else { range.revision };
+        let left = range.limit.saturating_sub(found.kvs.len() as u64);
+        let full = range.limit > 0 && left == 0;
+        let rest =
+            Range { limit: left, count_only: range.count_only || full, ..range.clone() }.at(at);
+        match store.range(part(second.clone(), &rest), Read::Local).await {
+            Ok(more) => {
+                found.count += more.count;
+                found.kvs.extend(more.kvs);
+                return Ok(found);
+            }
+            Err(ReadError::Compacted { .. }) if range.revision == 0 && attempt < READ_ATTEMPTS => {}
+            Err(error) => return Err(error),
+        }
+    }
+    unreachable!("the last attempt returns")
+}
+
+/// A put as the store does it.
+fn put(request: proto::PutRequest) -> Result<Put, Status> {
+    if request.key.is_empty() {
+        return Err(EMPTY_KEY);
+    }
+    if request.ignore_value && !request.value.is_empty() {
+        return Err(VALUE_PROVIDED);
+    }
+    if request.ignore_lease && request.lease != 0 {
+        return Err(LEASE_PROVIDED);
+    }
+    if is_hidden(&request.key) {
+        return Err(PERMISSION_DENIED);
+    }
+    if request.key.len() + request.value.len() > REQUEST_MAX {
+        return Err(TOO_LARGE);
+    }
+    Ok(Put {
+        key: own(&request.key),
+        value: own(&request.value),
+        lease: request.lease,
+        prev_kv: request.prev_kv,
+        ignore_value: request.ignore_value,
+        ignore_lease: request.ignore_lease,
+    })
+}
+
+/// The deletes of what a client may see of a span.
+fn deletes(request: proto::DeleteRangeRequest) -> [Option<Op>; 2] {
+    let prev_kv = request.prev_kv;
+    let span = Span::asked(own(&request.key), own(&request.range_end));
+    span.visible().map(|part| {
+        part.map(|Span { key, end }| Op::DeleteRange(DeleteRange { key, end, prev_kv }))
+    })
+}
+
+/// What the store keeps must not hold on to the buffer that it was received in.
+fn own(bytes: &Bytes) -> Bytes {
+    Bytes::copy_from_slice(bytes)
+}
+
+/// A key as a client reads it.
+pub(crate) fn key_value(kv: &pontoon_store::KeyValue, keys_only: bool) -> proto::KeyValue {
+    proto::KeyValue {
+        key: kv.key.clone(),
+        value: if keys_only { Bytes::new() } else { kv.value.clone() },
+        create_revision: signed(kv.create_revision),
+        mod_revision: signed(kv.mod_revision),
+        version: signed(kv.version),
+        lease: kv.lease,
+    }
+}

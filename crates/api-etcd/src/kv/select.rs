@@ -1,0 +1,105 @@
+//! What of a range is answered, and in which order: limits, bounds on revisions, sorting.
+
+use std::sync::Arc;
+
+use pontoon_store::{KeyValue, Range, RangeResponse};
+
+use super::key_value;
+use crate::proto::{self, ResponseHeader, SortOrder, SortTarget};
+use crate::server::{revision, signed};
+use crate::status::{EMPTY_KEY, INVALID_SORT, Status};
+
+/// The options of a range that decide what is answered of it.
+#[derive(Clone, Debug)]
+pub(super) struct Selection {
+    /// 0 is no limit.
+    limit: u64,
+    sort: Option<(SortTarget, SortOrder)>,
+    /// Bounds of the revisions of the last write and of the creation, both inclusive; 0 is no bound.
+    modified: (u64, u64),
+    created: (u64, u64),
+    /// Everything must be seen before the limit is applied.
+    whole: bool,
+    keys_only: bool,
+    count_only: bool,
+}
+
+impl Selection {
+    /// The options of a request, which is checked.
+    pub(super) fn of(request: &proto::RangeRequest) -> Result<Selection, Status> {
+        if request.key.is_empty() {
+            return Err(EMPTY_KEY);
+        }
+        let order = SortOrder::try_from(request.sort_order).map_err(|_| INVALID_SORT)?;
+        let target = SortTarget::try_from(request.sort_target).map_err(|_| INVALID_SORT)?;
+        let modified = (revision(request.min_mod_revision), revision(request.max_mod_revision));
+        let created =
+            (revision(request.min_create_revision), revision(request.max_create_revision));
+        let bounded = modified != (0, 0) || created != (0, 0);
+        Ok(Selection {
+            limit: u64::try_from(request.limit).unwrap_or(0),
+            sort: match (target, order) {
+                (SortTarget::Key, SortOrder::None | SortOrder::Ascend) => None,
+                // As etcd does; it sorts what the limit left then.
+                (target, SortOrder::None) => Some((target, SortOrder::Ascend)),
+                sort => Some(sort),
+            },
+            modified,
+            created,
+            whole: bounded || order != SortOrder::None,
+            keys_only: request.keys_only,
+            count_only: request.count_only,
+        })
+    }
+
+    /// What is to be read at `revision`, still without keys.
+    pub(super) fn range(&self, revision: u64) -> Range {
+        // One more than wanted shows that there is more.
+        let limit = if self.whole || self.limit == 0 { 0 } else { self.limit + 1 };
+        Range { revision, limit, count_only: self.count_only, ..Range::default() }
+    }
+
+    /// The answer, made of what was read.
+    pub(super) fn answer(
+        &self,
+        header: Option<ResponseHeader>,
+        found: RangeResponse,
+    ) -> proto::RangeResponse {
+        let mut kvs = found.kvs;
+        let within = |(least, most): (u64, u64), number: u64| {
+            number >= least && (most == 0 || number <= most)
+        };
+        if self.whole {
+            kvs.retain(|kv| {
+                within(self.modified, kv.mod_revision) && within(self.created, kv.create_revision)
+            });
+        }
+        let limit = usize::try_from(self.limit).unwrap_or(usize::MAX);
+        if !self.whole && limit > 0 {
+            // A range of two parts was read up to the limit in each.
+            kvs.truncate(limit.saturating_add(1));
+        }
+        if let Some((target, order)) = self.sort {
+            sort(&mut kvs, target, order);
+        }
+        let more = limit > 0 && kvs.len() > limit;
+        if more {
+            kvs.truncate(limit);
+        }
+        let kvs = kvs.iter().map(|kv| key_value(kv, self.keys_only)).collect();
+        proto::RangeResponse { header, kvs, more, count: signed(found.count) }
+    }
+}
+
+fn sort(kvs: &mut [Arc<KeyValue>], target: SortTarget, order: SortOrder) {
+    match target {
+        SortTarget::Key => kvs.sort_by(|a, b| a.key.cmp(&b.key)),
+        SortTarget::Version => kvs.sort_by_key(|kv| kv.version),
+        SortTarget::Create => kvs.sort_by_key(|kv| kv.create_revision),
+        SortTarget::Mod => kvs.sort_by_key(|kv| kv.mod_revision),
+        SortTarget::Value => kvs.sort_by(|a, b| a.value.cmp(&b.value)),
+    }
+    if order == SortOrder::Descend {
+        kvs.reverse();
+    }
+}

@@ -1,0 +1,21 @@
+//! etcd's API, version 3, over gRPC: a translator onto the store, without state of its own.
+//!
+//! [`EtcdServer`] serves connections that somebody else accepted; [`Members`] is what it asks of the cluster.
+
+mod auth;
+mod cluster;
+mod grpc;
+mod keyspace;
+mod kv;
+mod lease;
+mod maintenance;
+mod proto;
+mod server;
+mod status;
+mod watch;
+
+#[cfg(test)]
+mod tests;
+
+pub use cluster::{MemberInfo, Members, MembersError};
+pub use server::{Access, EtcdServer, Settings};
