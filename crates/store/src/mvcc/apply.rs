@@ -44,7 +44,8 @@ impl State {
 
     fn txn(&mut self, txn: &Txn, effects: &mut Effects) -> Result<TxnResponse, WriteError> {
         validate(txn)?;
-        let plan = self.decide(txn)?;
+        let plan = self.decide(txn);
+        self.check(&plan)?;
         let mut writer = Writer::new(self);
         let mut response = writer.run(&plan);
         let revision = writer.finish(effects);
@@ -55,7 +56,9 @@ impl State {
     /// Does a transaction that only reads.
     pub(crate) fn read_txn(&self, txn: &Txn) -> Result<TxnResponse, WriteError> {
         validate(txn)?;
-        let mut response = self.read_plan(&self.decide(txn)?);
+        let plan = self.decide(txn);
+        self.check(&plan)?;
+        let mut response = self.read_plan(&plan);
         stamp(&mut response, self.revision);
         Ok(response)
     }
@@ -71,18 +74,27 @@ impl State {
     }
 
     /// Decides every compare, of inner transactions too, before anything is changed.
-    fn decide<'t>(&self, txn: &'t Txn) -> Result<Plan<'t>, WriteError> {
+    fn decide<'t>(&self, txn: &'t Txn) -> Plan<'t> {
         let succeeded = txn.compare.iter().all(|compare| self.holds(compare));
         let ops = if succeeded { &txn.success } else { &txn.failure };
-        let mut steps = Vec::with_capacity(ops.len());
-        for op in ops {
-            self.check_op(op)?;
-            steps.push(match op {
-                Op::Txn(inner) => Step::Txn(self.decide(inner)?),
-                op => Step::Op(op),
-            });
-        }
-        Ok(Plan { succeeded, steps })
+        let step = |op: &'t Op| match op {
+            Op::Txn(inner) => Step::Txn(self.decide(inner)),
+            op => Step::Op(op),
+        };
+        Plan { succeeded, steps: ops.iter().map(step).collect() }
+    }
+
+    /// Checks the operations that will be done, before any is: all puts and then all reads, as etcd does, so that of
+    /// several reasons to refuse a transaction the same one is told.
+    fn check(&self, plan: &Plan<'_>) -> Result<(), WriteError> {
+        plan.each(&mut |op| match op {
+            Op::Put(put) => self.check_put(put),
+            _ => Ok(()),
+        })?;
+        plan.each(&mut |op| match op {
+            Op::Range(range) => Ok(self.check_range(range)?),
+            _ => Ok(()),
+        })
     }
 
     fn holds(&self, compare: &Compare) -> bool {
@@ -147,6 +159,16 @@ impl State {
 struct Plan<'t> {
     succeeded: bool,
     steps: Vec<Step<'t>>,
+}
+
+impl Plan<'_> {
+    /// Calls for each operation, those of inner transactions included, until one call fails.
+    fn each(&self, call: &mut impl FnMut(&Op) -> Result<(), WriteError>) -> Result<(), WriteError> {
+        self.steps.iter().try_for_each(|step| match step {
+            Step::Op(op) => call(op),
+            Step::Txn(plan) => plan.each(call),
+        })
+    }
 }
 
 enum Step<'t> {
@@ -220,7 +242,10 @@ impl<'s> Writer<'s> {
     }
 
     fn delete(&mut self, key: &Bytes) -> Option<Arc<KeyValue>> {
-        let prev = self.state.keys.get(key)?.live()?.clone();
+        let slot = self.state.keys.get(key)?;
+        let prev = slot.live()?.clone();
+        // A watcher is told what was there before this revision, which may have made the key itself.
+        let before = slot.at(self.revision - 1).cloned();
         self.move_lease(key, prev.lease, 0);
         self.state.live -= 1;
         self.push(prev.key.clone(), Version::Gone(self.revision));
@@ -232,7 +257,7 @@ impl<'s> Writer<'s> {
             version: 0,
             lease: 0,
         });
-        self.events.push(Event { kind: EventKind::Delete, kv, prev: Some(Arc::clone(&prev)) });
+        self.events.push(Event { kind: EventKind::Delete, kv, prev: before });
         Some(prev)
     }
 

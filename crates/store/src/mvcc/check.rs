@@ -5,7 +5,8 @@ use std::collections::BTreeSet;
 use bytes::Bytes;
 
 use super::State;
-use crate::error::WriteError;
+use crate::error::{ReadError, WriteError};
+use crate::range::Range;
 use crate::txn::{Op, Put, Txn};
 
 /// Transactions inside transactions inside transactions: more than this are refused.
@@ -91,22 +92,19 @@ fn branch(ops: &[Op]) -> Result<Writes, WriteError> {
 }
 
 impl State {
-    /// Checks what depends on the state, for the operations that will be done; nothing is changed
-    /// if it fails.
-    pub(super) fn check_op(&self, op: &Op) -> Result<(), WriteError> {
-        match op {
-            Op::Put(put) => self.check_put(put),
-            Op::Range(range) if range.revision > self.revision => {
-                Err(WriteError::Future { asked: range.revision, revision: self.revision })
-            }
-            Op::Range(range) if range.revision != 0 && range.revision < self.compact_revision => {
-                Err(WriteError::Compacted { compact_revision: self.compact_revision })
-            }
-            _ => Ok(()),
+    /// Checks that a read's revision is there to be read.
+    pub(super) fn check_range(&self, range: &Range) -> Result<(), ReadError> {
+        if range.revision > self.revision {
+            return Err(ReadError::Future { asked: range.revision, revision: self.revision });
         }
+        if range.revision != 0 && range.revision < self.compact_revision {
+            return Err(ReadError::Compacted { compact_revision: self.compact_revision });
+        }
+        Ok(())
     }
 
-    fn check_put(&self, put: &Put) -> Result<(), WriteError> {
+    /// Checks that a put finds what it needs.
+    pub(super) fn check_put(&self, put: &Put) -> Result<(), WriteError> {
         let exists = || self.keys.get(&put.key).is_some_and(|slot| slot.live().is_some());
         if (put.ignore_value || put.ignore_lease) && !exists() {
             return Err(WriteError::KeyNotFound { key: put.key.clone() });

@@ -12,12 +12,7 @@ use crate::range::{Range, RangeResponse};
 impl State {
     /// Reads a range.
     pub(crate) fn range(&self, range: &Range) -> Result<RangeResponse, ReadError> {
-        if range.revision > self.revision {
-            return Err(ReadError::Future { asked: range.revision, revision: self.revision });
-        }
-        if range.revision != 0 && range.revision < self.compact_revision {
-            return Err(ReadError::Compacted { compact_revision: self.compact_revision });
-        }
+        self.check_range(range)?;
         Ok(self.read(range))
     }
 
@@ -37,7 +32,8 @@ impl State {
     }
 
     fn visit(&self, range: &Range, mut each: impl FnMut(&Arc<KeyValue>)) {
-        let newest = range.revision == 0 || range.revision >= self.revision;
+        // The newest revision is not always the newest state: a transaction that is being done is ahead of it.
+        let newest = range.revision == 0;
         if range.end.is_none() {
             let slot = self.keys.get(&range.key);
             let kv = slot.and_then(|s| if newest { s.live() } else { s.at(range.revision) });

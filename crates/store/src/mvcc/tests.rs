@@ -219,3 +219,43 @@ fn limits_count_and_order() {
     let backwards = Range { end: Some(Bytes::from_static(b"a")), ..Range::key("b") };
     assert_eq!(state.range(&backwards).unwrap().count, 0);
 }
+
+#[test]
+fn a_read_at_a_revision_does_not_see_the_transaction_that_it_is_in() {
+    let mut state = State::default();
+    put(&mut state, "a", "1");
+    let before = Range::key("a").at(state.revision());
+    let ops = Txn::new().then(Put::new("a", "2")).then(before).then(Range::key("a"));
+    let responses = txn(&mut state, ops).responses;
+    let value = |response: &OpResponse| match response {
+        OpResponse::Range(range) => range.kvs[0].value.clone(),
+        other => panic!("{other:?}"),
+    };
+    assert_eq!((&value(&responses[1])[..], &value(&responses[2])[..]), (&b"1"[..], &b"2"[..]));
+}
+
+#[test]
+fn a_transaction_is_refused_for_its_puts_before_its_reads() {
+    let mut state = State::default();
+    let refused = Txn::new().then(Range::key("a").at(99)).then(Put::new("b", "1").lease(7));
+    assert!(matches!(
+        execute(&mut state, Command::Txn(refused)),
+        Err(WriteError::LeaseNotFound { id: 7 })
+    ));
+}
+
+#[test]
+fn a_delete_tells_watchers_what_was_there_before_its_revision() {
+    let mut state = State::default();
+    for value in ["1", "2"] {
+        let both = Txn::new()
+            .then(Txn::new().then(Put::new("a", value)))
+            .then(Txn::new().then(DeleteRange::key("a")));
+        let mut effects = Effects::default();
+        state.execute(&Command::Txn(both), &mut effects).unwrap();
+        let events = &effects.batches[0].events;
+        let kinds: Vec<EventKind> = events.iter().map(|event| event.kind).collect();
+        assert_eq!(kinds, [EventKind::Put, EventKind::Delete]);
+        assert!(events.iter().all(|event| event.prev.is_none()), "{events:?}");
+    }
+}
