@@ -95,17 +95,16 @@ impl State {
 
     /// True if a transaction names a lease that does not live.
     fn refuses(&self, compares: &[Compare], then: &[Op], otherwise: &[Op]) -> bool {
-        let [sure, perhaps] = self.holds(compares);
-        let missing = |ops: &[Op]| {
-            ops.iter().any(|op| {
-                matches!(op, Op::Put(_, _, lease) if *lease != 0 && !self.leases.contains_key(lease))
-            })
-        };
-        (perhaps && missing(then)) || (!sure && missing(otherwise))
+        self.lacks_lease(if self.holds(compares) { then } else { otherwise })
     }
 
-    /// Whether the compares hold: certainly, and perhaps.
-    fn holds(&self, compares: &[Compare]) -> [bool; 2] {
+    fn lacks_lease(&self, ops: &[Op]) -> bool {
+        let lives = |lease: &i64| *lease == 0 || self.leases.contains_key(lease);
+        ops.iter().any(|op| matches!(op, Op::Put(_, _, lease) if !lives(lease)))
+    }
+
+    /// Whether the compares hold.
+    fn holds(&self, compares: &[Compare]) -> bool {
         let one = |compare: &Compare| match compare {
             Compare::Absent(key) => !self.keys.contains_key(key),
             // A revision that was named had been seen, so a write that nobody saw has another.
@@ -114,8 +113,7 @@ impl State {
             }
             Compare::Value(key, value) => self.keys.get(key).is_some_and(|kv| kv.value == *value),
         };
-        let all = compares.iter().all(one);
-        [all, all]
+        compares.iter().all(one)
     }
 
     fn txn(
@@ -125,7 +123,7 @@ impl State {
         then: &[Op],
         otherwise: &[Op],
     ) -> Option<()> {
-        let [holds, _] = self.holds(compares);
+        let holds = self.holds(compares);
         let (said, effects) = match step.answer {
             Some(Answer::Txn(said, held, effects)) if *held == holds => {
                 (if *said == 0 { step.revision } else { *said }, Some(effects))
@@ -137,8 +135,7 @@ impl State {
             return None;
         }
         let ops = if holds { then } else { otherwise };
-        let lives = |lease: i64| lease == 0 || self.leases.contains_key(&lease);
-        if ops.iter().any(|op| matches!(op, Op::Put(_, _, lease) if !lives(*lease))) {
+        if self.lacks_lease(ops) {
             // It was refused, and so did nothing.
             return if step.answer.is_none() { Some(()) } else { None };
         }
