@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use http::StatusCode;
 use pontoon_api_etcd::{Access, EtcdServer, MemberInfo, Members, MembersError, Settings};
 use pontoon_store::{MemberError, Read, Role as StoreRole, Store};
 use sha2::{Digest, Sha256};
@@ -19,6 +20,7 @@ use crate::identity::Role;
 use crate::identity::certificate::Peer;
 use crate::listen::{self, ListenError};
 use crate::membership::Membership;
+use crate::quorum::is_alive;
 use crate::roles;
 use crate::tls::{ALPN_H2, Tls};
 
@@ -28,6 +30,11 @@ const ADMINS: &str = "system:masters";
 pub(crate) const TAG: &str = "etcd";
 /// How often a watcher that wants to know hears how far it is.
 const PROGRESS_INTERVAL: Duration = Duration::from_secs(5);
+/// How long a manager that is removed may take to leave the store by itself: etcd's clients wait 5 seconds for an
+/// answer, and it is to be taken out within that time.
+const LEAVE_PATIENCE: Duration = Duration::from_secs(3);
+/// How often it is looked whether it has left.
+const LOOK_EVERY: Duration = Duration::from_millis(20);
 
 /// All nodes, as gossip sees them.
 type Gossip = watch::Receiver<Arc<Vec<pontoon_gossip::Member>>>;
@@ -130,6 +137,40 @@ impl Managers {
     async fn nodes(&self) -> Result<Vec<NodeRecord>, MembersError> {
         self.records.nodes(Read::Linearizable).await.map_err(|e| MembersError::Refused(e.message))
     }
+
+    fn is_member(&self, id: u64) -> bool {
+        self.store.members().iter().any(|status| status.member.id == id)
+    }
+
+    /// Whether gossip finds the node there.
+    fn answers(&self, node: &NodeRecord) -> bool {
+        self.gossip.borrow().iter().any(|member| member.name == node.name && is_alive(member))
+    }
+
+    /// Writes that the node is a worker, which it carries out when it reads it. The record goes before the
+    /// membership: a node that is no member of the store any more is not told what became of its record.
+    async fn demote(&self, node: &NodeRecord) -> Result<(), MembersError> {
+        let demoted = self.records.demote(&node.name, |manager| self.answers(manager)).await;
+        demoted.map(drop).map_err(|refusal| match refusal.status == StatusCode::CONFLICT.as_u16() {
+            true => {
+                tracing::info!(node = node.name, reason = refusal.message, "a manager stays");
+                MembersError::NoQuorum
+            }
+            false => MembersError::Refused(refusal.message),
+        })
+    }
+
+    /// Waits for a node to leave the store's members by itself, but not for long.
+    async fn wait_until_gone(&self, id: u64) {
+        let gone = async {
+            while self.is_member(id) {
+                tokio::time::sleep(LOOK_EVERY).await;
+            }
+        };
+        if tokio::time::timeout(LEAVE_PATIENCE, gone).await.is_err() {
+            tracing::warn!(member = id, "a former manager does not leave the store by itself");
+        }
+    }
 }
 
 #[async_trait]
@@ -187,15 +228,25 @@ impl Members for Managers {
     }
 
     async fn remove(&self, id: u64) -> Result<(), MembersError> {
-        if !self.store.members().iter().any(|status| status.member.id == id) {
+        if !self.is_member(id) {
             return Err(MembersError::NotFound);
         }
         let nodes = self.nodes().await?;
-        // First what may be refused: without a quorum nothing is changed.
-        self.store.remove_member(id).await.map_err(of_store)?;
-        let Some(node) = nodes.iter().find(|node| node.store == id) else { return Ok(()) };
-        let changed = self.records.demote(&node.name, |_| true).await;
-        changed.map(drop).map_err(|refusal| MembersError::Refused(refusal.message))
+        if let Some(node) = nodes.iter().find(|node| node.store == id) {
+            self.demote(node).await?;
+            if id == self.store.status().member {
+                // This very node: it leaves as soon as it reads its record, and this connection ends with that.
+                return Ok(());
+            }
+            if self.answers(node) {
+                self.wait_until_gone(id).await;
+            }
+        }
+        match self.store.remove_member(id).await {
+            // It has left by itself.
+            Ok(()) | Err(MemberError::NotFound { .. }) => Ok(()),
+            Err(error) => Err(of_store(error)),
+        }
     }
 }
 

@@ -125,6 +125,7 @@ pub(super) async fn change_role(
     let wanted: ChangeRole = read_json(body).await?;
     if wanted.role == Role::Worker {
         let records = shared.records().await?;
+        let nodes = records.nodes(Read::Linearizable).await?;
         let node = shared
             .with_member(async |member| {
                 let members = member.gossip().members().borrow().clone();
@@ -140,7 +141,7 @@ pub(super) async fn change_role(
     }
     let node = shared
         .with_member(async |member| {
-            let manager = member.manager()?;
+            let manager = member.manager()?.with_quorum()?;
             roles::promote(&manager.records, &manager.store, name).await
         })
         .await?;

@@ -6,7 +6,8 @@ use std::time::Duration;
 use http::Method;
 use tokio::sync::watch;
 
-use super::Member;
+use super::{Member, Order};
+use crate::identity::Role;
 use crate::membership::ManagerAddress;
 
 /// Pause before the others are asked; it doubles up to the longest. The first is long enough for contact to come.
@@ -32,7 +33,7 @@ pub(super) async fn run(member: Member, mut contact: watch::Receiver<bool>) {
             }
             let asked = client.call::<_, Vec<ManagerAddress>>(Method::GET, "/v1/managers", &());
             match asked.await {
-                Ok(managers) => member.set_managers(managers),
+                Ok(managers) => take(&member, managers),
                 Err(refusal) if refusal.is_removed() => member.removed(),
                 Err(refusal) => tracing::debug!(error = refusal.message, "ask the other managers"),
             }
@@ -43,4 +44,15 @@ pub(super) async fn run(member: Member, mut contact: watch::Receiver<bool>) {
         () = ask => {}
         () = stop.cancelled() => {}
     }
+}
+
+/// Takes over who the managers are. One that is not among them is a worker, which its own copy may never say; it is
+/// asked about once more before that is carried out.
+fn take(member: &Member, managers: Vec<ManagerAddress>) {
+    let name = member.membership().node;
+    if !managers.is_empty() && !managers.iter().any(|manager| manager.name == name) {
+        // A full queue holds this very order already.
+        member.inner.orders.try_send(Order::ChangeRole(Role::Worker)).ok();
+    }
+    member.set_managers(managers);
 }
