@@ -13,7 +13,7 @@ use crate::keyspace::{Span, is_hidden};
 use crate::proto;
 use crate::server::{EtcdServer, revision, signed};
 use crate::status::{
-    EMPTY_KEY, LEASE_PROVIDED, PERMISSION_DENIED, Status, TOO_LARGE, VALUE_PROVIDED,
+    COMPACTED, EMPTY_KEY, LEASE_PROVIDED, PERMISSION_DENIED, Status, TOO_LARGE, VALUE_PROVIDED,
 };
 use select::Selection;
 
@@ -79,7 +79,8 @@ impl EtcdServer {
         &self,
         request: proto::CompactionRequest,
     ) -> Result<proto::HeaderResponse, Status> {
-        self.inner.store.compact(revision(request.revision)).await?;
+        let revision = u64::try_from(request.revision).map_err(|_| COMPACTED)?;
+        self.inner.store.compact(revision).await?;
         Ok(proto::HeaderResponse { header: self.header_now() })
     }
 }

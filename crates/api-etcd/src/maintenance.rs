@@ -2,6 +2,8 @@
 
 mod snapshot;
 
+use pontoon_store::{MemberStatus, Role};
+
 use crate::grpc::{Answer, Call, refused, unary};
 use crate::proto::{
     AlarmAction, AlarmMember, AlarmRequest, AlarmResponse, AlarmType, Empty, HashKvRequest,
@@ -108,7 +110,8 @@ impl EtcdServer {
             return Err(NOT_LEADER);
         }
         let target = request.target_id;
-        if target == 0 || !store.members().iter().any(|m| m.member.id == target) {
+        let votes = |m: &MemberStatus| m.member.id == target && m.role == Role::Voter;
+        if !store.members().iter().any(votes) {
             return Err(BAD_TRANSFEREE);
         }
         store.transfer_leadership(Some(target)).await?;

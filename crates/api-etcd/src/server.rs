@@ -31,6 +31,16 @@ const KEEPALIVE_PATIENCE: Duration = Duration::from_secs(20);
 /// Watchers of all connections: each costs about a kilobyte while nothing happens.
 const WATCHERS_MAX: usize = 100_000;
 
+/// The services that are served.
+const SERVICES: [&str; 6] = [
+    "etcdserverpb.KV",
+    "etcdserverpb.Watch",
+    "etcdserverpb.Lease",
+    "etcdserverpb.Cluster",
+    "etcdserverpb.Maintenance",
+    "etcdserverpb.Auth",
+];
+
 /// What a server is made with.
 #[derive(Clone, Debug)]
 pub struct Settings {
@@ -180,8 +190,16 @@ pub(crate) fn method(call: &Call) -> &str {
     call.uri().path().rsplit('/').next().unwrap_or_default()
 }
 
+/// The answer to a call that there is not, in the words of the gRPC library that etcd is made with.
 pub(crate) fn unknown(path: &str) -> Answer {
-    refused(&Status::new(Code::Unimplemented, format!("unknown method {path}")))
+    let words = match path.trim_start_matches('/').rsplit_once('/') {
+        Some((service, method)) if SERVICES.contains(&service) => {
+            format!("unknown method {method} for service {service}")
+        }
+        Some((service, _)) => format!("unknown service {service}"),
+        None => format!("malformed method name: {path:?}"),
+    };
+    refused(&Status::new(Code::Unimplemented, words))
 }
 
 /// A revision or count as etcd's messages carry it.

@@ -108,3 +108,10 @@ async fn bed_with(tune: impl FnOnce(&mut StoreConfig)) -> Bed {
     });
     Bed { store, address, accepting, dir }
 }
+
+/// Says that a program is not installed, and so something is not tested; where `CI` is set everything must be.
+fn lack(what: &str) {
+    let is_set = |value: std::ffi::OsString| !value.is_empty() && value != "false";
+    assert!(!std::env::var_os("CI").is_some_and(is_set), "{what}, and CI is to test everything");
+    println!("skipped: {what}");
+}

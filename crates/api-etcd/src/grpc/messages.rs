@@ -49,6 +49,8 @@ pub(super) async fn only(call: Call) -> Result<Bytes, Status> {
         }
         let joined = joined.get_or_insert_with(|| BytesMut::from(&first[..]));
         joined.extend_from_slice(&more);
+        // One that is too large is refused for the length that it announces, before all of it is there.
+        length(joined)?;
         if joined.len() > PREFIX + MESSAGE_MAX {
             return Err(too_large(joined.len()));
         }

@@ -6,7 +6,7 @@ use pontoon_store::{KeyValue, Range, RangeResponse};
 
 use super::key_value;
 use crate::proto::{self, ResponseHeader, SortOrder, SortTarget};
-use crate::server::{revision, signed};
+use crate::server::signed;
 use crate::status::{EMPTY_KEY, INVALID_SORT, Status};
 
 /// The options of a range that decide what is answered of it.
@@ -15,9 +15,10 @@ pub(super) struct Selection {
     /// 0 is no limit.
     limit: u64,
     sort: Option<(SortTarget, SortOrder)>,
-    /// Bounds of the revisions of the last write and of the creation, both inclusive; 0 is no bound.
-    modified: (u64, u64),
-    created: (u64, u64),
+    /// Bounds of the revisions of the last write and of the creation, both inclusive; 0 is no bound, and less than 0
+    /// is a bound as in etcd.
+    modified: (i64, i64),
+    created: (i64, i64),
     /// Everything must be seen before the limit is applied.
     whole: bool,
     keys_only: bool,
@@ -32,9 +33,8 @@ impl Selection {
         }
         let order = SortOrder::try_from(request.sort_order).map_err(|_| INVALID_SORT)?;
         let target = SortTarget::try_from(request.sort_target).map_err(|_| INVALID_SORT)?;
-        let modified = (revision(request.min_mod_revision), revision(request.max_mod_revision));
-        let created =
-            (revision(request.min_create_revision), revision(request.max_create_revision));
+        let modified = (request.min_mod_revision, request.max_mod_revision);
+        let created = (request.min_create_revision, request.max_create_revision);
         let bounded = modified != (0, 0) || created != (0, 0);
         Ok(Selection {
             limit: u64::try_from(request.limit).unwrap_or(0),
@@ -66,8 +66,9 @@ impl Selection {
         found: RangeResponse,
     ) -> proto::RangeResponse {
         let mut kvs = found.kvs;
-        let within = |(least, most): (u64, u64), number: u64| {
-            number >= least && (most == 0 || number <= most)
+        let within = |(least, most): (i64, i64), revision: u64| {
+            let revision = signed(revision);
+            (least == 0 || revision >= least) && (most == 0 || revision <= most)
         };
         if self.whole {
             kvs.retain(|kv| {
@@ -91,15 +92,16 @@ impl Selection {
     }
 }
 
+/// Sorts; what ties stays in the order of its keys, in a descending order, too.
 fn sort(kvs: &mut [Arc<KeyValue>], target: SortTarget, order: SortOrder) {
-    match target {
-        SortTarget::Key => kvs.sort_by(|a, b| a.key.cmp(&b.key)),
-        SortTarget::Version => kvs.sort_by_key(|kv| kv.version),
-        SortTarget::Create => kvs.sort_by_key(|kv| kv.create_revision),
-        SortTarget::Mod => kvs.sort_by_key(|kv| kv.mod_revision),
-        SortTarget::Value => kvs.sort_by(|a, b| a.value.cmp(&b.value)),
-    }
-    if order == SortOrder::Descend {
-        kvs.reverse();
-    }
+    kvs.sort_by(|a, b| {
+        let ascending = match target {
+            SortTarget::Key => a.key.cmp(&b.key),
+            SortTarget::Version => a.version.cmp(&b.version),
+            SortTarget::Create => a.create_revision.cmp(&b.create_revision),
+            SortTarget::Mod => a.mod_revision.cmp(&b.mod_revision),
+            SortTarget::Value => a.value.cmp(&b.value),
+        };
+        if order == SortOrder::Descend { ascending.reverse() } else { ascending }
+    });
 }

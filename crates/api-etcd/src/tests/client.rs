@@ -37,6 +37,7 @@ impl Client {
     /// A client that takes this many bytes ahead for each call.
     pub(super) async fn connect_with(address: SocketAddr, window: u32) -> Client {
         let stream = TcpStream::connect(address).await.unwrap();
+        stream.set_nodelay(true).unwrap();
         let (sender, connection) = Builder::new(TokioExecutor::new())
             .initial_stream_window_size(window)
             .handshake(TokioIo::new(stream))

@@ -17,7 +17,7 @@ use crate::grpc::{Messages, REQUEST_MAX, decode, frame};
 use crate::keyspace::Span;
 use crate::kv::key_value;
 use crate::proto::{self, EventType, Filter, WatchCreate, WatchKind, WatchRequest, WatchResponse};
-use crate::server::{EtcdServer, revision, signed};
+use crate::server::{EtcdServer, signed};
 use crate::status::{NO_LEADER, STOPPED, Status};
 
 /// Watches of one stream.
@@ -157,9 +157,10 @@ impl Session {
             false => Bytes::copy_from_slice(&create.key),
         };
         let Span { key, end } = Span::asked(key, Bytes::copy_from_slice(&create.range_end));
-        let start_revision = match revision(create.start_revision) {
+        let start_revision = match create.start_revision {
             0 => now + 1,
-            revision => revision,
+            // Less than nothing is the beginning, as in etcd.
+            asked => u64::try_from(asked).unwrap_or(1),
         };
         let prev_kv = create.prev_kv;
         let request = pontoon_store::WatchRequest { key, end, start_revision, prev_kv };

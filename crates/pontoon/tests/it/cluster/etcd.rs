@@ -1,8 +1,17 @@
 //! etcd's API of real daemons: TLS, who is let in, and members that are managers.
 
-use std::process::Command;
+use std::process::{Child, Command};
 
-use crate::world::{Done, World, machines_with, text, wait};
+use crate::world::{Done, World, lack, machines_with, text, wait};
+
+/// Machines whose managers serve etcd's API; `None`, with a word why, where there are no machines or no client.
+fn serving(names: &[&str]) -> Option<World> {
+    if Command::new("etcdctl").arg("version").output().is_err() {
+        lack("etcdctl is not installed (Debian's package etcd-client)");
+        return None;
+    }
+    machines_with(names, "PONTOON_ETCD_LISTEN", "0.0.0.0")
+}
 
 /// etcdctl inside a machine, at the managers of these names.
 fn etcdctl(world: &World, at: &[&str], words: &[&str]) -> Done {
@@ -36,11 +45,7 @@ fn members(world: &World) -> Vec<(String, String)> {
 
 #[test]
 fn etcdctl_at_a_cluster() {
-    if Command::new("etcdctl").arg("version").output().is_err() {
-        return println!("skipped: there is no etcdctl here (Debian's package etcd-client)");
-    }
-    let listen = ("PONTOON_ETCD_LISTEN", "0.0.0.0");
-    let Some(world) = machines_with(&["a", "b"], listen.0, listen.1) else { return };
+    let Some(world) = serving(&["a", "b"]) else { return };
     world.on("a", &["init"]).expect_ok();
     world.join("b", "a", "worker").expect_ok();
     world.wait_for_nodes("a", 2);
@@ -59,22 +64,154 @@ fn etcdctl_at_a_cluster() {
     let unknown = ["member", "add", "c", "--peer-urls", "https://192.0.2.77:2380"];
     let refused = etcdctl(&world, &["a"], &unknown).expect_error();
     assert!(refused.contains("join-token manager"), "{refused}");
-    let url = format!("https://{}:2380", address(&world, "b"));
-    etcdctl(&world, &["a"], &["member", "add", "b", "--peer-urls", &url]).expect_ok();
-    wait("b serves", || etcdctl(&world, &["b"], &["get", "k"]).out.contains('v').then_some(()));
-    let both = wait("both are members", || Some(members(&world)).filter(|found| found.len() == 2));
+    let b = promote_b(&world);
     let status = etcdctl(&world, &["a", "b"], &["endpoint", "status"]).expect_ok().out;
     assert_eq!(status.lines().count(), 2, "{status}");
     let hashes =
         etcdctl(&world, &["a", "b"], &["endpoint", "hashkv", "--rev", "5"]).expect_ok().out;
     let sums: Vec<&str> = hashes.lines().filter_map(|line| line.split(", ").nth(1)).collect();
     assert!(sums.len() == 2 && sums[0] == sums[1], "{hashes}");
-    let (_, b) = both.iter().find(|(name, _)| name == "b").unwrap();
-    let moved = etcdctl(&world, &["a", "b"], &["move-leader", b]).expect_ok().out;
+    let moved = etcdctl(&world, &["a", "b"], &["move-leader", &b]).expect_ok().out;
     assert!(moved.contains("Leadership transferred"), "{moved}");
-    etcdctl(&world, &["a"], &["member", "remove", b]).expect_ok();
-    wait("b is a worker", || {
-        (world.json_or_null("b", &["status"])["role"] == "worker").then_some(())
-    });
+    etcdctl(&world, &["a"], &["member", "remove", &b]).expect_ok();
+    becomes_worker(&world, "b");
     etcdctl(&world, &["a"], &["put", "k", "w"]).expect_ok();
+    // Once more, and this time it is asked itself.
+    let b = promote_b(&world);
+    etcdctl(&world, &["b"], &["member", "remove", &b]).expect_ok();
+    becomes_worker(&world, "b");
+    etcdctl(&world, &["a"], &["put", "k", "x"]).expect_ok();
+    let gone = etcdctl(&world, &["a"], &["member", "remove", &b]).expect_error();
+    assert!(gone.contains("etcdserver: member not found"), "{gone}");
+}
+
+/// Makes b a manager; answers with its number.
+fn promote_b(world: &World) -> String {
+    let url = format!("https://{}:2380", address(world, "b"));
+    etcdctl(world, &["a"], &["member", "add", "b", "--peer-urls", &url]).expect_ok();
+    wait("b serves", || etcdctl(world, &["b"], &["get", "k"]).ok.then_some(()));
+    wait("both are members", || number(world, "b").filter(|_| members(world).len() == 2))
+}
+
+fn number(world: &World, name: &str) -> Option<String> {
+    members(world).into_iter().find(|(other, _)| other == name).map(|(_, number)| number)
+}
+
+fn becomes_worker(world: &World, name: &str) {
+    wait(&format!("{name} is a worker"), || {
+        (world.json_or_null(name, &["status"])["role"] == "worker").then_some(())
+    });
+}
+
+#[test]
+fn a_silent_manager_is_removed_and_learns_it_when_it_comes_back() {
+    let Some(world) = serving(&["a", "b", "c"]) else { return };
+    world.on("a", &["init"]).expect_ok();
+    for name in ["b", "c"] {
+        world.join(name, "a", "manager").expect_ok();
+    }
+    world.wait_for_nodes("a", 3);
+    let b = wait("all are members", || number(&world, "b").filter(|_| members(&world).len() == 3));
+    world.hold_daemon("b");
+    wait("b is missed", || {
+        let nodes = world.json_or_null("a", &["node", "ls"]);
+        let status =
+            &nodes["nodes"].as_array()?.iter().find(|n| n["name"] == "b")?["managerStatus"];
+        (status == "Unreachable").then_some(())
+    });
+    let c = number(&world, "c").unwrap();
+    let refused = etcdctl(&world, &["a"], &["member", "remove", &c]).expect_error();
+    assert!(refused.contains("not enough started members"), "{refused}");
+    etcdctl(&world, &["a"], &["member", "remove", &b]).expect_ok();
+    assert_eq!(number(&world, "b"), None);
+    world.release_daemon("b");
+    becomes_worker(&world, "b");
+    world.wait_for_nodes("a", 3);
+    etcdctl(&world, &["c"], &["put", "k", "v"]).expect_ok();
+}
+
+/// etcd's own server inside a machine.
+struct Etcd<'w> {
+    world: &'w World,
+    server: Child,
+}
+
+const CLIENTS: &str = "http://127.0.0.1:12379";
+const PEERS: &str = "http://127.0.0.1:12380";
+
+impl<'w> Etcd<'w> {
+    fn begin(world: &'w World) -> Self {
+        let dir = world.machine_dir("a").join("etcd").display().to_string();
+        let initial = format!("default={PEERS}");
+        let words = [
+            ["etcd", "--data-dir"].as_slice(),
+            &[&dir, "--listen-client-urls", CLIENTS, "--advertise-client-urls", CLIENTS],
+            &["--listen-peer-urls", PEERS, "--initial-advertise-peer-urls", PEERS],
+            &["--initial-cluster", &initial, "--logger", "zap", "--log-outputs", "/dev/null"],
+        ];
+        let etcd = Etcd { world, server: world.begin_inside("a", &words.concat()) };
+        wait("etcd serves", || etcd.ask(&["get", "k"]).ok.then_some(()));
+        etcd
+    }
+
+    fn ask(&self, words: &[&str]) -> Done {
+        let client = ["env", "ETCDCTL_API=3", "etcdctl", "--endpoints", CLIENTS];
+        self.world.inside("a", &[&client, words].concat())
+    }
+}
+
+impl Drop for Etcd<'_> {
+    fn drop(&mut self) {
+        self.server.kill().ok();
+        self.server.wait().ok();
+    }
+}
+
+/// The last line of what a command complains of.
+fn complaint(done: &Done) -> Option<String> {
+    (!done.ok).then(|| done.err.lines().last().unwrap_or_default().to_owned())
+}
+
+#[test]
+fn members_are_refused_in_etcds_words() {
+    let Some(world) = serving(&["a"]) else { return };
+    if Command::new("etcd").arg("--version").output().is_err() {
+        return lack("etcd is not installed (Debian's package etcd-server)");
+    }
+    world.on("a", &["init"]).expect_ok();
+    wait("a serves", || etcdctl(&world, &["a"], &["get", "k"]).ok.then_some(()));
+    let etcd = Etcd::begin(&world);
+    let ours = |words: &[&str]| etcdctl(&world, &["a"], words);
+    let fields = |done: Done| {
+        let line = done.expect_ok().out;
+        let fields = line.trim().split(", ").map(str::to_owned);
+        fields.collect::<Vec<String>>()
+    };
+    let (us, them) = (fields(ours(&["member", "list"])), fields(etcd.ask(&["member", "list"])));
+    assert_eq!(us.len(), them.len(), "{us:?} {them:?}");
+    assert_eq!((&us[1], &us[5]), (&them[1], &them[5]), "started, and no learner");
+    // What stands for the member's number and for its address.
+    let with = |words: &[&str], member: &[String]| -> Vec<String> {
+        let put = |word: &&str| word.replace("ID", &member[0]).replace("URL", &member[3]);
+        words.iter().map(put).collect()
+    };
+    for words in [
+        ["member", "remove", "77"].as_slice(),
+        &["member", "remove", "ID"],
+        &["member", "promote", "77"],
+        &["member", "promote", "ID"],
+        &["member", "update", "77", "--peer-urls", "https://192.0.2.9:2380"],
+        &["member", "update", "ID", "--peer-urls", "URL"],
+        &["member", "update", "ID", "--peer-urls", "nonsense"],
+        &["member", "add", "x", "--peer-urls", "nonsense"],
+        &["member", "add", "x", "--peer-urls", "ftp://192.0.2.9:2380"],
+        &["member", "add", "x", "--peer-urls", "URL"],
+        &["move-leader", "77"],
+        &["move-leader", "ID"],
+    ] {
+        let (mine, theirs) = (with(words, &us), with(words, &them));
+        let mine = ours(&mine.iter().map(String::as_str).collect::<Vec<_>>());
+        let theirs = etcd.ask(&theirs.iter().map(String::as_str).collect::<Vec<_>>());
+        assert_eq!(complaint(&mine), complaint(&theirs), "{words:?}: ours, and etcd's");
+    }
 }
