@@ -28,6 +28,8 @@ pub fn check(history: &History, watches: &[WatchLog]) -> Result<u64, String> {
     match linearize(history) {
         Verdict::Linearizable { steps } => Ok(steps),
         Verdict::Anomaly(what) => Err(what),
-        Verdict::GaveUp { steps } => Err(format!("no verdict after {steps} steps of the search")),
+        Verdict::GaveUp { steps, at } => {
+            Err(format!("no verdict after {steps} steps of the search: {at}"))
+        }
     }
 }

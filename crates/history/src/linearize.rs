@@ -28,6 +28,8 @@ pub enum Verdict {
     GaveUp {
         /// Steps of the search.
         steps: u64,
+        /// What it could not get past.
+        at: String,
     },
 }
 
@@ -43,15 +45,19 @@ pub fn linearize(history: &History) -> Verdict {
         // What nobody saw need not have happened: most often it is not needed to explain the rest.
         let seen: Vec<&Operation> =
             group.iter().copied().filter(|operation| left_a_trace(operation, &written)).collect();
-        for operations in [&seen, &group] {
-            let mut search = Search::new(operations, &written, expiry);
+        // First the most likely orders alone; there is no anomaly before all of them were tried.
+        let attempts = [(&seen, true), (&group, true), (&seen, false), (&group, false)];
+        for (at, (operations, eager)) in attempts.into_iter().enumerate() {
+            let mut search = Search::new(operations, &written, expiry, eager);
             let verdict = search.run();
             steps += search.steps;
             match verdict {
                 Some(true) => break,
-                _ if operations.len() < group.len() => {}
-                Some(false) => return Verdict::Anomaly(search.stuck()),
-                None => return Verdict::GaveUp { steps },
+                _ if at + 1 < attempts.len() => {}
+                Some(false) => {
+                    return Verdict::Anomaly(format!("not linearizable: {}", search.stuck()));
+                }
+                None => return Verdict::GaveUp { steps, at: search.stuck() },
             }
         }
     }
@@ -111,8 +117,13 @@ struct Search<'h> {
     steps_of: Vec<Step<'h>>,
     /// What to try first: what has the lower revision.
     rank: Vec<(u64, bool)>,
+    /// Operations without an answer or a trace that do the same have the same shape.
+    shape: Vec<String>,
     ttl: BTreeMap<i64, u64>,
     expiry: Expiry<'h>,
+    /// What fits is done at once: in almost all histories what has no place of its own (deletes without an answer, ends
+    /// of leases) need not come before something that fits without it.
+    eager: bool,
     seen: HashSet<u64>,
     steps: u64,
     /// The longest row that was found.
@@ -140,6 +151,7 @@ impl<'h> Search<'h> {
         group: &[&'h Operation],
         written: &BTreeMap<u64, u64>,
         expiry: Expiry<'h>,
+        eager: bool,
     ) -> Search<'h> {
         let mut operations = group.to_vec();
         operations.sort_by_key(|operation| operation.asked);
@@ -154,21 +166,23 @@ impl<'h> Search<'h> {
             .iter()
             .zip(&steps_of)
             .map(|(operation, step)| match (&operation.fate, step.revision) {
-                (Fate::Answered(_, Answer::Txn(revision, ..)), _) => {
+                (Fate::Answered(_, Answer::Txn(revision, ..)), _) if *revision != 0 => {
                     (*revision, operation.wrote_at().is_none())
                 }
-                (Fate::Answered(..), _) => (0, false),
-                (Fate::Unknown, 0) => UNRANKED,
-                (Fate::Unknown, revision) => (revision, false),
+                (Fate::Unknown, revision) if revision != 0 => (revision, false),
+                _ => UNRANKED,
             })
             .collect();
+        let shape = operations.iter().map(|operation| shape(operation)).collect();
         let seen = HashSet::new();
         Search {
             operations,
             steps_of,
             rank,
+            shape,
             ttl,
             expiry,
+            eager,
             seen,
             steps: 0,
             best: 0,
@@ -239,25 +253,82 @@ impl<'h> Search<'h> {
             Fate::Unknown => None,
         };
         let left = || (0..done.len()).filter(|at| !done[*at]);
-        let first = left().filter_map(answered).min();
-        let Some(first) = first else { return Vec::new() };
+        let first = left().filter_map(|at| Some((answered(at)?, at))).min();
+        let Some((first, first_at)) = first else { return Vec::new() };
         if first.ns < state.not_before {
             // Something left was answered before the time that it is now.
             return Vec::new();
         }
-        // Revisions grow, so an acknowledged write has all of a higher rank behind it.
-        let writes = left().filter(|at| self.operations[*at].wrote_at().is_some());
-        let limit = writes.map(|at| self.rank[at]).min().unwrap_or(UNRANKED);
-        let in_turn = |at: &usize| self.rank[*at] <= limit || self.rank[*at] == UNRANKED;
-        let asked = left().take_while(|at| self.operations[*at].asked < first);
-        let mut next: Vec<usize> = asked.filter(in_turn).collect();
-        if let Some(at) = next.iter().find(|at| self.changes_nothing(**at, state)) {
+        let asked: Vec<usize> =
+            left().take_while(|at| self.operations[*at].asked < first).collect();
+        if let Some(at) = asked.iter().find(|at| self.changes_nothing(**at, state)) {
             // An order with it later is as good with it here: nothing else need be tried.
             return vec![Choice::Do(*at)];
         }
-        next.sort_by_key(|at| std::cmp::Reverse((self.rank[*at], self.operations[*at].asked)));
-        let expire = state.may_end(first.ns).map(Choice::Expire);
-        expire.chain(next.into_iter().map(Choice::Do)).collect()
+        // Revisions grow, so of what has one the lowest comes before all others.
+        let lowest = left().filter(|at| self.rank[*at] != UNRANKED).min_by_key(|at| self.rank[*at]);
+        let ready = lowest.filter(|at| asked.contains(at));
+        let passed = lowest.is_some_and(|at| self.rank[at].0 < state.revision());
+        let first_is_ranked = self.rank[first_at] != UNRANKED;
+        if passed || (ready.is_none() && first_is_ranked) {
+            return Vec::new();
+        }
+        if self.eager {
+            let certain = |at: &usize| self.only_adds(*at, state);
+            let fits = ready.filter(|at| self.fits(*at, state));
+            if let Some(at) = fits.or_else(|| asked.iter().copied().find(certain)) {
+                return vec![Choice::Do(at)];
+            }
+        }
+        // What stands in the way of this one.
+        let target = self.operations[ready.unwrap_or(first_at)];
+        let others = self.others(&asked, state, self.eager.then_some(target));
+        let expire = state.may_end(first.ns);
+        let expire = expire.filter(|lease| !self.eager || state.concerns(*lease, &target.call));
+        let expire: Vec<Choice> = expire.map(Choice::Expire).collect();
+        expire.into_iter().chain(others.into_iter().chain(ready).map(Choice::Do)).collect()
+    }
+
+    /// What has no place of its own, and would change something, if it names what `target` names; of several that do the
+    /// same one. The most likely is last.
+    fn others(&self, asked: &[usize], state: &State, target: Option<&Operation>) -> Vec<usize> {
+        let meets = |at: usize, target: &Operation| {
+            let call = &self.operations[at].call;
+            call.keys().any(|key| target.call.keys().any(|other| key == other))
+                || call.leases().any(|lease| state.concerns(lease, &target.call))
+        };
+        let mut shapes = HashSet::new();
+        let mut others: Vec<usize> = asked
+            .iter()
+            .copied()
+            .filter(|at| self.rank[*at] == UNRANKED)
+            .filter(|at| self.is_answered(*at) || target.is_none_or(|target| meets(*at, target)))
+            .filter(|at| self.is_answered(*at) || self.changes_something(*at, state))
+            .filter(|at| self.is_answered(*at) || shapes.insert(&self.shape[*at]))
+            .collect();
+        others.sort_by_key(|at| {
+            (self.is_answered(*at), std::cmp::Reverse(self.operations[*at].asked))
+        });
+        others
+    }
+
+    fn changes_something(&self, at: usize, state: &State) -> bool {
+        let after = state.after(&self.steps_of[at], &self.ttl, self.expiry);
+        after.is_some_and(|after| after != *state)
+    }
+
+    fn fits(&self, at: usize, state: &State) -> bool {
+        state.after(&self.steps_of[at], &self.ttl, self.expiry).is_some()
+    }
+
+    /// True for a lease that was granted or kept alive: what else names it comes after the grant, and its end after both.
+    fn only_adds(&self, at: usize, state: &State) -> bool {
+        let done = matches!(self.operations[at].fate, Fate::Answered(_, Answer::Done));
+        match self.operations[at].call {
+            Call::Grant(..) => done,
+            Call::KeepAlive(lease) => done && state.has_lease(lease),
+            _ => false,
+        }
     }
 
     /// True if an operation can have been answered so here, and leaves everything as it is.
@@ -278,7 +349,7 @@ impl<'h> Search<'h> {
         let shown: Vec<String> =
             left.iter().take(4).map(|operation| format!("{operation:?}")).collect();
         format!(
-            "not linearizable: {} of {} answers fit in a row, and then none of these: {}",
+            "{} of {} answers fit in a row, and then none of these: {}",
             self.best,
             self.operations.len(),
             shown.join("; ")
@@ -291,18 +362,21 @@ fn step<'h>(operation: &'h Operation, written: &BTreeMap<u64, u64>) -> Step<'h> 
         Fate::Answered(_, answer) => Some(answer),
         Fate::Unknown => None,
     };
-    let revision = match &operation.call {
-        Call::Txn(_, then, otherwise) => then
-            .iter()
-            .chain(otherwise)
-            .find_map(|op| match op {
-                Op::Put(_, value, _) => written.get(value).copied(),
-                _ => None,
-            })
-            .unwrap_or(0),
-        _ => 0,
+    let written_by = |ops: &[Op]| {
+        ops.iter().find_map(|op| match op {
+            Op::Put(_, value, _) => written.get(value).copied(),
+            _ => None,
+        })
     };
-    Step { call: &operation.call, answer, asked_ns: operation.asked.ns, revision }
+    let (revision, held) = match &operation.call {
+        Call::Txn(_, then, otherwise) => match (written_by(then), written_by(otherwise)) {
+            (Some(revision), None) => (revision, Some(true)),
+            (None, Some(revision)) => (revision, Some(false)),
+            (revision, _) => (revision.unwrap_or(0), None),
+        },
+        _ => (0, None),
+    };
+    Step { call: &operation.call, answer, asked_ns: operation.asked.ns, revision, held }
 }
 
 fn digest(done: &[bool], state: &State) -> u64 {
@@ -310,4 +384,21 @@ fn digest(done: &[bool], state: &State) -> u64 {
     done.hash(&mut hasher);
     state.hash(&mut hasher);
     hasher.finish()
+}
+
+/// What an operation without an answer does, but for values that nobody saw.
+fn shape(operation: &Operation) -> String {
+    let ops = |ops: &[Op]| {
+        let named = |op: &Op| match op {
+            Op::Put(key, _, lease) => Op::Put(key.clone(), 0, *lease),
+            op => op.clone(),
+        };
+        ops.iter().map(named).collect::<Vec<Op>>()
+    };
+    match &operation.call {
+        Call::Txn(compares, then, otherwise) => {
+            format!("{:?}", (compares, ops(then), ops(otherwise)))
+        }
+        call => format!("{call:?}"),
+    }
 }

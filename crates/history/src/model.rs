@@ -25,6 +25,8 @@ pub(crate) struct Step<'h> {
     pub(crate) asked_ns: u64,
     /// The revision of the write, where somebody saw it; 0 if not.
     pub(crate) revision: u64,
+    /// Whether the compares held, where what was seen tells.
+    pub(crate) held: Option<bool>,
 }
 
 /// When leases may end.
@@ -72,6 +74,21 @@ impl State {
             Call::Stale(..) => {}
         }
         Some(next)
+    }
+
+    /// The newest revision that showed.
+    pub(crate) fn revision(&self) -> u64 {
+        self.revision
+    }
+
+    pub(crate) fn has_lease(&self, lease: i64) -> bool {
+        self.leases.contains_key(&lease)
+    }
+
+    /// True if a call names the lease, or a key that is attached to it.
+    pub(crate) fn concerns(&self, lease: i64, call: &Call) -> bool {
+        let attached = |key: &str| self.keys.get(key).is_some_and(|kv| kv.lease == lease);
+        call.leases().any(|other| other == lease) || call.keys().any(attached)
     }
 
     /// The leases that may have ended by themselves by this time.
@@ -129,6 +146,7 @@ impl State {
                 (if *said == 0 { step.revision } else { *said }, Some(effects))
             }
             Some(_) => return None,
+            None if step.held.is_some_and(|held| held != holds) => return None,
             None => (step.revision, None),
         };
         if said != 0 && said < self.revision {
@@ -136,8 +154,8 @@ impl State {
         }
         let ops = if holds { then } else { otherwise };
         if self.lacks_lease(ops) {
-            // It was refused, and so did nothing.
-            return if step.answer.is_none() { Some(()) } else { None };
+            // It was refused, and so did nothing that anybody could see.
+            return (step.answer.is_none() && step.revision == 0).then_some(());
         }
         let mut wrote = false;
         for (at, op) in ops.iter().enumerate() {
@@ -145,7 +163,9 @@ impl State {
                 Op::Get(key) => Effect::Kv(self.keys.get(key).cloned()),
                 Op::Put(key, value, lease) => {
                     wrote = true;
-                    Effect::Kv(self.put(key, *value, *lease, said))
+                    // What nobody saw is one as good as the other.
+                    let unseen = step.answer.is_none() && step.revision == 0;
+                    Effect::Kv(self.put(key, if unseen { 0 } else { *value }, *lease, said))
                 }
                 Op::Delete(key) => {
                     let gone = self.keys.remove(key).is_some();
