@@ -1,6 +1,6 @@
 //! Calls to one member over one connection: many at a time, answered in any order.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
@@ -133,7 +133,8 @@ async fn run(frames: Frames, mut queue: mpsc::Receiver<Pending>) {
 /// Calls that were sent and not answered; the abandoned ones are dropped now and then.
 #[derive(Default)]
 struct Waiting {
-    calls: HashMap<u64, oneshot::Sender<Result<Answer, Refusal>>>,
+    /// In order: when the connection breaks they hear of it in this one, and a simulated run repeats itself.
+    calls: BTreeMap<u64, oneshot::Sender<Result<Answer, Refusal>>>,
 }
 
 impl Waiting {
