@@ -2,6 +2,8 @@
 //! module names a type of `openraft`.
 
 mod append;
+#[cfg(test)]
+mod decoder_tests;
 mod lane;
 mod log_store;
 mod machine;

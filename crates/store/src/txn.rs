@@ -1,12 +1,22 @@
 //! Writing: transactions of compares and operations, the only way state changes.
 
+use std::cell::Cell;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use serde::{Deserialize, Serialize};
+use serde::de::Error;
+use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::kv::{KeyValue, prefix_end};
 use crate::range::{Range, RangeResponse};
+
+/// Transactions inside transactions inside transactions: more than this are refused.
+pub(crate) const MAX_DEPTH: usize = 8;
+
+thread_local! {
+    /// How deep the transaction is that is being decoded: decoders have no place of their own to count.
+    static DEPTH: Cell<usize> = const { Cell::new(0) };
+}
 
 /// If every compare holds do `success`, else do `failure`; atomically, at one revision.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -136,7 +146,7 @@ pub enum Op {
     /// Delete keys.
     DeleteRange(DeleteRange),
     /// A transaction inside the transaction; its compares are decided before anything is done.
-    Txn(Box<Txn>),
+    Txn(#[serde(deserialize_with = "nested")] Box<Txn>),
 }
 
 /// The write of one key.
@@ -263,5 +273,22 @@ pub enum OpResponse {
         prev: Vec<Arc<KeyValue>>,
     },
     /// To [`Op::Txn`].
-    Txn(TxnResponse),
+    Txn(#[serde(deserialize_with = "nested")] TxnResponse),
+}
+
+/// Decodes what is inside of something of its own kind, unless that is so deep that nobody validated it: bytes
+/// must not decide how much stack is used.
+fn nested<'de, D, T>(decoder: D) -> Result<T, D::Error>
+where
+    D: Deserializer<'de>,
+    T: Deserialize<'de>,
+{
+    let depth = DEPTH.get() + 1;
+    if depth > MAX_DEPTH {
+        return Err(D::Error::custom("transactions are nested too deeply"));
+    }
+    DEPTH.set(depth);
+    let inner = T::deserialize(decoder);
+    DEPTH.set(depth - 1);
+    inner
 }

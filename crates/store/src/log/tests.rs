@@ -9,6 +9,7 @@ use tempfile::TempDir;
 use super::{Found, Health, Kind, Log, LogTuning, Position, Record};
 use crate::error::OpenError;
 
+mod damaged;
 mod recycled;
 
 const MEMBER: u64 = 7;

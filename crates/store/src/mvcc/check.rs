@@ -7,10 +7,7 @@ use bytes::Bytes;
 use super::State;
 use crate::error::{ReadError, WriteError};
 use crate::range::Range;
-use crate::txn::{Op, Put, Txn};
-
-/// Transactions inside transactions inside transactions: more than this are refused.
-const MAX_DEPTH: usize = 8;
+use crate::txn::{MAX_DEPTH, Op, Put, Txn};
 
 /// Checks what can be checked before proposing: keys are not empty, none is written twice.
 pub(crate) fn validate(txn: &Txn) -> Result<(), WriteError> {
