@@ -13,7 +13,7 @@ mod tests;
 pub use linearize::{Verdict, linearize};
 pub use op::{Answer, Call, Compare, Effect, Fate, History, Kv, Op, Operation, Time};
 pub use revisions::check_revisions;
-pub use watch::{WatchEvent, WatchLog, check_watch};
+pub use watch::{WatchEvent, WatchLog, check_agreement, check_watch};
 
 /// Checks everything that a history shows; answers with what is wrong, or with the number of
 /// operations and search steps.
@@ -25,6 +25,7 @@ pub fn check(history: &History, watches: &[WatchLog]) -> Result<u64, String> {
     for watch in watches {
         check_watch(history, watch)?;
     }
+    check_agreement(watches)?;
     match linearize(history) {
         Verdict::Linearizable { steps } => Ok(steps),
         Verdict::Anomaly(what) => Err(what),

@@ -189,7 +189,8 @@ fn a_watcher_sees_each_change_once_and_in_order() {
         key: key.to_owned(),
         value: Some(value),
     };
-    let watch = |events: Vec<WatchEvent>| WatchLog { from: 2, events, compacted: vec![], upto: 3 };
+    let watch =
+        |events: Vec<WatchEvent>| WatchLog { from: 2, events, upto: 3, ..WatchLog::default() };
     let (a, b) = (event(2, "a", 7), event(3, "b", 8));
     let check = |events| check_watch(&history, &watch(events));
     check(vec![a.clone(), b.clone()]).expect("it saw all");
@@ -199,4 +200,43 @@ fn a_watcher_sees_each_change_once_and_in_order() {
     check(vec![a.clone(), event(3, "b", 9)]).expect_err("another value");
     let told = WatchLog { compacted: vec![(1, 3)], ..watch(vec![b]) };
     check_watch(&history, &told).expect("it was told that the first is gone");
+}
+
+#[test]
+fn a_watcher_of_some_keys_is_told_of_these_alone() {
+    let history = history(vec![
+        (1, 1, 2, put("x/a", 7), answer(2, None)),
+        (1, 3, 4, put("y/b", 8), answer(3, None)),
+        (1, 5, 0, put("x/c", 9), None),
+        (1, 7, 8, put("x/d", 10), answer(6, None)),
+    ]);
+    let event = |revision, key: &str, value| WatchEvent {
+        revision,
+        key: key.to_owned(),
+        value: Some(value),
+    };
+    let (a, d) = (event(2, "x/a", 7), event(6, "x/d", 10));
+    let watch = |events: Vec<WatchEvent>| WatchLog {
+        prefix: "x/".to_owned(),
+        among_others: true,
+        from: 2,
+        events,
+        upto: 6,
+        ..WatchLog::default()
+    };
+    let check = |events| check_watch(&history, &watch(events));
+    check(vec![a.clone(), d.clone()]).expect("it saw all, and the other write never was");
+    check(vec![a.clone(), event(4, "x/c", 9), d.clone()]).expect("it was, at a revision between");
+    check(vec![a.clone()]).expect_err("it missed one");
+    check(vec![a.clone(), event(3, "x/b", 8), d.clone()]).expect_err("nobody wrote this there");
+    let twice = vec![a.clone(), event(4, "x/c", 9), event(5, "x/c", 9), d.clone()];
+    check(twice).expect_err("one write was done twice");
+    let full = watch(vec![a.clone(), event(4, "x/c", 9), d.clone()]);
+    let gone = WatchEvent { value: None, ..event(5, "x/a", 0) };
+    let more = watch(vec![a.clone(), event(4, "x/c", 9), gone, d.clone()]);
+    check_agreement(&[full.clone(), full.clone()]).expect("they were told the same");
+    check_agreement(&[full.clone(), more.clone()]).expect_err("one was told more");
+    let cut = WatchLog { compacted: vec![(3, 6)], ..watch(vec![a, d]) };
+    check_agreement(&[full, cut.clone()]).expect("it was told what it did not see");
+    check_agreement(&[more, cut]).expect("and so here");
 }

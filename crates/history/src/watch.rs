@@ -1,9 +1,9 @@
 //! What a watcher must see: every committed change once, in order, with nothing left out but what it was
 //! told to be compacted.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use crate::op::{Effect, History, Op};
+use crate::op::{Call, Effect, History, Op};
 
 /// One change that a watcher was told of.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -16,9 +16,13 @@ pub struct WatchEvent {
     pub value: Option<u64>,
 }
 
-/// All that one watcher of all keys saw, over all its connections.
+/// All that one watcher saw, over all its connections.
 #[derive(Clone, Debug, Default)]
 pub struct WatchLog {
+    /// What the keys begin with that it watches.
+    pub prefix: String,
+    /// Others write keys that it does not watch, so that revisions may be missing.
+    pub among_others: bool,
     /// The first revision it asked for.
     pub from: u64,
     /// What it was told, in the order in which it was told.
@@ -51,10 +55,11 @@ pub fn check_watch(history: &History, watch: &WatchLog) -> Result<(), String> {
         watch.compacted.iter().any(|(after, before)| revision > *after && revision < *before)
     };
     for revision in watch.from.max(2)..=watch.upto.min(last) {
-        if !by_revision.contains_key(&revision) && !excused(revision) {
+        if !watch.among_others && !by_revision.contains_key(&revision) && !excused(revision) {
             return Err(format!("a watcher was not told of revision {revision}"));
         }
     }
+    nothing_is_invented(history, watch)?;
     for operation in &history.operations {
         let Some(revision) = operation.wrote_at() else { continue };
         if revision < watch.from || revision > watch.upto || excused(revision) {
@@ -68,6 +73,9 @@ pub fn check_watch(history: &History, watch: &WatchLog) -> Result<(), String> {
                 (Op::Delete(key), Effect::Deleted(1)) => (key, None),
                 _ => continue,
             };
+            if !key.starts_with(&watch.prefix) {
+                continue;
+            }
             wanted += 1;
             if !told.iter().any(|event| event.key == *key && event.value == value) {
                 return Err(format!("a watcher was told {told:?} of {operation:?}"));
@@ -78,4 +86,74 @@ pub fn check_watch(history: &History, watch: &WatchLog) -> Result<(), String> {
         }
     }
     Ok(())
+}
+
+/// Each value that was told was asked to be written, to this key; it was told once, for it was written once; and
+/// it has the revision that readers and its writer know.
+fn nothing_is_invented(history: &History, watch: &WatchLog) -> Result<(), String> {
+    let mut asked: BTreeSet<(&str, u64)> = BTreeSet::new();
+    for operation in &history.operations {
+        let Call::Txn(_, then, otherwise) = &operation.call else { continue };
+        asked.extend(then.iter().chain(otherwise).filter_map(|op| match op {
+            Op::Put(key, value, _) => Some((key.as_str(), *value)),
+            _ => None,
+        }));
+    }
+    let written = history.written();
+    let mut told = BTreeSet::new();
+    for event in &watch.events {
+        let Some(value) = event.value else { continue };
+        if !asked.contains(&(event.key.as_str(), value)) {
+            return Err(format!("a watcher was told what nobody wrote: {event:?}"));
+        }
+        if !told.insert(value) {
+            return Err(format!("a watcher was told twice of one write: {event:?}"));
+        }
+        if let Some(revision) = written.get(&value)
+            && *revision != event.revision
+        {
+            return Err(format!("a watcher was told {event:?}, which was written at {revision}"));
+        }
+    }
+    Ok(())
+}
+
+/// Checks that watchers were told the same of the revisions and keys that two of them cover.
+///
+/// # Errors
+/// The first revision on which two differ.
+pub fn check_agreement(watches: &[WatchLog]) -> Result<(), String> {
+    for (number, one) in watches.iter().enumerate() {
+        for other in &watches[number + 1..] {
+            let [mine, theirs] = [one.shared(other), other.shared(one)];
+            if let Some((this, that)) = mine.iter().zip(&theirs).find(|(this, that)| this != that) {
+                return Err(format!("one watcher was told {this:?}, another {that:?}"));
+            }
+            if mine.len() != theirs.len() {
+                let longer = if mine.len() > theirs.len() { &mine } else { &theirs };
+                let missing = longer[mine.len().min(theirs.len())];
+                return Err(format!("one watcher was told {missing:?}, another not"));
+            }
+        }
+    }
+    Ok(())
+}
+
+impl WatchLog {
+    /// Its events, in order, that the other must have been told, too.
+    fn shared<'w>(&'w self, other: &WatchLog) -> Vec<&'w WatchEvent> {
+        let covers = |event: &&WatchEvent| {
+            let spared =
+                |(after, before): &(u64, u64)| event.revision > *after && event.revision < *before;
+            event.revision >= other.from
+                && event.revision <= other.upto
+                && event.revision <= self.upto
+                && event.key.starts_with(&other.prefix)
+                && !self.compacted.iter().chain(&other.compacted).any(spared)
+        };
+        let mut shared: Vec<&WatchEvent> = self.events.iter().filter(covers).collect();
+        // Changes of one revision have no order among themselves.
+        shared.sort_by(|a, b| (a.revision, &a.key).cmp(&(b.revision, &b.key)));
+        shared
+    }
 }
