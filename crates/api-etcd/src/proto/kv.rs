@@ -112,7 +112,7 @@ messages! {
 
 /// The kinds of operations.
 #[derive(Clone, PartialEq, prost::Oneof)]
-pub(crate) enum Request {
+pub enum Request {
     #[prost(message, tag = "1")]
     Range(RangeRequest),
     #[prost(message, tag = "2")]
@@ -125,7 +125,7 @@ pub(crate) enum Request {
 
 /// The kinds of answers to operations.
 #[derive(Clone, PartialEq, prost::Oneof)]
-pub(crate) enum Response {
+pub enum Response {
     #[prost(message, tag = "1")]
     Range(RangeResponse),
     #[prost(message, tag = "2")]
@@ -138,7 +138,7 @@ pub(crate) enum Response {
 
 /// What a key is compared with.
 #[derive(Clone, PartialEq, Eq, prost::Oneof)]
-pub(crate) enum Operand {
+pub enum Operand {
     #[prost(int64, tag = "4")]
     Version(i64),
     #[prost(int64, tag = "5")]
@@ -153,7 +153,7 @@ pub(crate) enum Operand {
 
 /// In which order a range is answered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, prost::Enumeration)]
-pub(crate) enum SortOrder {
+pub enum SortOrder {
     None = 0,
     Ascend = 1,
     Descend = 2,
@@ -161,7 +161,7 @@ pub(crate) enum SortOrder {
 
 /// By what a range is sorted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, prost::Enumeration)]
-pub(crate) enum SortTarget {
+pub enum SortTarget {
     Key = 0,
     Version = 1,
     Create = 2,
@@ -171,7 +171,7 @@ pub(crate) enum SortTarget {
 
 /// How a compare relates the key to its operand.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, prost::Enumeration)]
-pub(crate) enum CompareResult {
+pub enum CompareResult {
     Equal = 0,
     Greater = 1,
     Less = 2,
@@ -180,7 +180,7 @@ pub(crate) enum CompareResult {
 
 /// What of a key is compared.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, prost::Enumeration)]
-pub(crate) enum CompareTarget {
+pub enum CompareTarget {
     Version = 0,
     Create = 1,
     Mod = 2,

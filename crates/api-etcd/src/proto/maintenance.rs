@@ -79,7 +79,7 @@ messages! {
 
 /// What is to be done about alarms.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, prost::Enumeration)]
-pub(crate) enum AlarmAction {
+pub enum AlarmAction {
     Get = 0,
     Activate = 1,
     Deactivate = 2,
@@ -87,7 +87,7 @@ pub(crate) enum AlarmAction {
 
 /// The kinds of alarms.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, prost::Enumeration)]
-pub(crate) enum AlarmType {
+pub enum AlarmType {
     None = 0,
     NoSpace = 1,
     Corrupt = 2,

@@ -52,7 +52,7 @@ messages! {
 
 /// The kinds of requests on a stream of watches.
 #[derive(Clone, PartialEq, prost::Oneof)]
-pub(crate) enum WatchKind {
+pub enum WatchKind {
     #[prost(message, tag = "1")]
     Create(WatchCreate),
     #[prost(message, tag = "2")]
@@ -63,14 +63,14 @@ pub(crate) enum WatchKind {
 
 /// Events that a watcher does not want.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, prost::Enumeration)]
-pub(crate) enum Filter {
+pub enum Filter {
     NoPut = 0,
     NoDelete = 1,
 }
 
 /// Whether a key was written or removed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, prost::Enumeration)]
-pub(crate) enum EventType {
+pub enum EventType {
     Put = 0,
     Delete = 1,
 }
