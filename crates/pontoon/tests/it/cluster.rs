@@ -11,6 +11,7 @@ mod joining;
 mod kubectl;
 mod load;
 mod misuse;
+mod nemesis;
 mod no_manager;
 mod outage;
 mod outside;

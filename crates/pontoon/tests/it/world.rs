@@ -22,6 +22,8 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(90);
 pub(crate) struct World {
     dir: PathBuf,
     names: Vec<String>,
+    /// What the programs in the machines find in their environment.
+    variable: Option<(String, String)>,
     _turn: MutexGuard<'static, ()>,
 }
 
@@ -42,14 +44,12 @@ pub(crate) fn program() -> &'static Path {
 
 /// A world with these machines, or `None`, with a word why, where the tests may not make any.
 pub(crate) fn machines(names: &[&str]) -> Option<World> {
-    make(names, &mut |_| ())
+    make(names, None)
 }
 
 /// Machines whose programs are started with this variable in their environment.
 pub(crate) fn machines_with(names: &[&str], variable: &str, value: &str) -> Option<World> {
-    make(names, &mut |command| {
-        command.env(variable, value);
-    })
+    make(names, Some((variable.to_owned(), value.to_owned())))
 }
 
 /// The turn of a test that makes machines by other means than a world; `None`, with a word why, where it may not.
@@ -61,14 +61,14 @@ pub(crate) fn turn() -> Option<MutexGuard<'static, ()>> {
     Some(TURN.lock().unwrap_or_else(PoisonError::into_inner))
 }
 
-fn make(names: &[&str], prepare: &mut dyn FnMut(&mut Command)) -> Option<World> {
+fn make(names: &[&str], variable: Option<(String, String)>) -> Option<World> {
     let turn = turn()?;
     let dir = tempfile::Builder::new().prefix("pontoon-it-").tempdir_in("/tmp").unwrap().keep();
-    let world = World { dir, names: names.iter().map(|n| (*n).to_owned()).collect(), _turn: turn };
-    let mut command = Command::new(program());
-    command.arg("--data-dir").arg(&world.dir).args(["machine", "create"]).args(names);
-    prepare(&mut command);
-    run(command).expect_ok();
+    let own = names.iter().map(|name| (*name).to_owned()).collect();
+    let world = World { dir, names: own, variable, _turn: turn };
+    let mut words = vec!["machine", "create"];
+    words.extend(names);
+    run(world.beginning(&words)).expect_ok();
     Some(world)
 }
 
@@ -195,7 +195,14 @@ impl World {
     }
 
     pub(crate) fn start(&self, machine: &str) {
-        self.host(&["machine", "start", machine]).expect_ok();
+        run(self.beginning(&["machine", "start", machine])).expect_ok();
+    }
+
+    /// A command that starts a machine's program.
+    fn beginning(&self, words: &[&str]) -> Command {
+        let mut command = self.host_command(words);
+        command.envs(self.variable.iter().map(|(name, value)| (name, value)));
+        command
     }
 
     /// Kills a machine's daemon; it stays down until it is released, and all else in the machine runs on.
