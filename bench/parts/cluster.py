@@ -31,9 +31,11 @@ class Socket(http.client.HTTPConnection):
 
 
 class Cluster:
-    """Machines `bench-a`, `bench-b` …: first the managers, then the workers."""
+    """Machines `bench-a`, `bench-b` …: first the managers, then the workers. Their daemons find `environment` in
+    theirs; unless `formed`, they are in no cluster."""
 
-    def __init__(self, options, managers, workers=0):
+    def __init__(self, options, managers, workers=0, environment=None, formed=True):
+        self.environment, self.formed = {**os.environ, **(environment or {})}, formed
         self.program = str(options.bin / "pontoon")
         self.dir = options.scratch / "machines-of-a-cluster"
         self.names = [f"bench-{letter}" for letter in "abcdefgh"[: managers + workers]]
@@ -44,16 +46,21 @@ class Cluster:
         self.dir.mkdir()
         try:
             self.host("machine", "create", *self.names)
-            self.on(self.names[0], "init")
-            for name in self.names[1:]:
-                role = "manager" if name in self.managers else "worker"
-                token = json.loads(self.on(self.names[0], "join-token", role, "--output", "json"))
-                self.on(name, "join", "--token", token["token"], token["address"])
-            self.until(lambda: self.ready_nodes() == len(self.names), "all nodes are ready")
+            if self.formed:
+                self.form()
         except BaseException:
             self.__exit__()
             raise
         return self
+
+    def form(self):
+        """Makes a cluster of the machines."""
+        self.on(self.names[0], "init")
+        for name in self.names[1:]:
+            role = "manager" if name in self.managers else "worker"
+            token = json.loads(self.on(self.names[0], "join-token", role, "--output", "json"))
+            self.on(name, "join", "--token", token["token"], token["address"])
+        self.until(lambda: self.ready_nodes() == len(self.names), "all nodes are ready")
 
     def __exit__(self, *_):
         there = [name for name in self.names if (self.dir / "machines" / name).exists()]
@@ -62,7 +69,8 @@ class Cluster:
         subprocess.run(["rm", "-rf", self.dir, f"{self.dir}.lock"], check=True)
 
     def run(self, *words):
-        done = subprocess.run([self.program, *words], capture_output=True, text=True, check=False)
+        command = [self.program, *words]
+        done = subprocess.run(command, capture_output=True, text=True, check=False, env=self.environment)
         if done.returncode:
             raise RuntimeError(f"pontoon {' '.join(words[2:])}: {done.stderr.strip()}")
         return done.stdout
@@ -141,10 +149,14 @@ class Cluster:
         self.api(self.names[0], "DELETE", f"{DEPLOYMENTS}/{app}?propagationPolicy=Foreground")
         self.until(lambda: not self.pods(app), f"the pods of {app} are gone")
 
+    def machine(self, name):
+        """What `machine ls` says of a machine: its address and the process id of its first process."""
+        machines = json.loads(self.host("machine", "ls", "--output", "json"))["machines"]
+        return next(m for m in machines if m["name"] == name)
+
     def daemon(self, name):
         """Process id of a machine's daemon."""
-        machines = json.loads(self.host("machine", "ls", "--output", "json"))["machines"]
-        init = next(m["pid"] for m in machines if m["name"] == name)
+        init = self.machine(name)["pid"]
         children = pathlib.Path(f"/proc/{init}/task/{init}/children").read_text().split()
         return next(int(pid) for pid in children if comm(pid) != "pontoon-shim")
 

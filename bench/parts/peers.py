@@ -31,12 +31,17 @@ class Peers:
             self.done[name] = self.start(name, environment)
         return self.done[name]
 
+    def copy(self):
+        """Where the scripts may be changed: they build beside themselves."""
+        if not self.scripts.exists():
+            shutil.copytree(self.source, self.scripts)
+        return self.scripts
+
     def start(self, name, environment):
         if not (self.source / f"{name}.sh").exists():
             print(f"   peer {name}: missing, there is no {self.source}/{name}.sh (set PEERS)")
             return None
-        if not self.scripts.exists():  # A copy: they build beside themselves.
-            shutil.copytree(self.source, self.scripts)
+        self.copy()
         print(f"   peer {name} runs …", flush=True)
         ran = subprocess.run(
             # Not here: a cargo that they call would take this workspace's settings.
