@@ -289,7 +289,7 @@ def adder(rows, ours, theirs):
             text = (number, f"etcd {words}")
         faster = shown is rate
         if peer and faster and figure[2]:
-            conditions += f"; p99 {short(peer[0][2] / figure[2])} times better"
+            conditions += f"; ratio of p99: {short(peer[0][2] / figure[2])}"
         shares = f"{others} / {peer[1]}" if peer else str(others)
         rows.add(label, known, text, more_is_better=faster, others=shares, conditions=conditions)
 
