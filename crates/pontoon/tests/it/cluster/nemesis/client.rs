@@ -168,7 +168,9 @@ impl Client {
         let seen = self.seen.iter().find(|(other, ..)| *other == key);
         let condition = match seen {
             None => Compare::Absent(key.clone()),
-            Some((_, revision, _)) if value % 2 == 0 => Compare::Modified(key.clone(), *revision),
+            Some((_, revision, _)) if value.is_multiple_of(2) => {
+                Compare::Modified(key.clone(), *revision)
+            }
             Some((_, _, value)) => Compare::Value(key.clone(), *value),
         };
         Call::Txn(vec![condition], vec![Op::Put(key.clone(), value, 0)], vec![Op::Get(key)])
