@@ -151,6 +151,24 @@ async fn a_watch_from_before_the_compaction_is_refused() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn progress_is_not_told_before_that_events_are_gone() {
+    let bed = bed().await;
+    let last = bed.write(10, b"v").await;
+    bed.store.compact(last).await.unwrap();
+    let client = Client::connect(bed.address).await;
+    // Which is looked at first, the watch or the question, is chance.
+    for turn in 0..100 {
+        let create = WatchKind::Create(WatchCreate { start_revision: 2, ..all() });
+        let mut stream = client.stream(PATH, &WatchRequest { kind: Some(create) }).await;
+        stream.ask_progress().await;
+        assert!(stream.answer().await.created);
+        let answer = stream.answer().await;
+        assert!(answer.canceled && answer.compact_revision > 0, "turn {turn}: {answer:?}");
+        assert_eq!(stream.answer().await.watch_id, -1, "and then how far all others are");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn large_changes_come_in_fragments_to_who_takes_them() {
     let bed = bed().await;
     let value = Bytes::from(vec![b'x'; 600 << 10]);

@@ -263,7 +263,7 @@ impl Session {
     /// Answers the question how far all watches are, once they are as far as the store was when it was asked.
     fn answer_progress(&mut self) {
         let Some(asked) = self.asked else { return };
-        if self.watchers.iter().filter_map(Watcher::progress).all(|progress| progress >= asked) {
+        if self.watchers.iter().all(|watcher| watcher.has_told(asked)) {
             self.asked = None;
             self.answer(asked, WatchResponse { watch_id: NO_WATCH, ..WatchResponse::default() });
         }

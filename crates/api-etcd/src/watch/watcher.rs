@@ -84,6 +84,16 @@ impl Watcher {
         }
     }
 
+    /// True if nothing is left to be said of what happened up to this revision: neither an event nor that events are
+    /// gone.
+    pub(super) fn has_told(&self, revision: u64) -> bool {
+        match &self.state {
+            State::Live(watch) => watch.progress() >= revision,
+            State::Ending(_) => false,
+            State::Ended => true,
+        }
+    }
+
     /// True once nothing more will be said.
     pub(super) fn has_ended(&self) -> bool {
         matches!(self.state, State::Ended)
