@@ -40,7 +40,8 @@ pub(crate) struct Proposal {
     pub(crate) seq: u64,
     /// No command of that client below this is waited for any more.
     pub(crate) floor: u64,
-    pub(crate) command: Command,
+    /// Shared with whoever may have to send it again.
+    pub(crate) command: Arc<Command>,
 }
 
 /// The proposals of one log entry, encoded once by whoever proposes and decoded once by whoever

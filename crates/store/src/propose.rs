@@ -149,6 +149,7 @@ impl Core {
         }
         let _room = self.proposer.room(bytes)?;
         let number = self.proposer.number();
+        let command = Arc::new(command);
         let timeout = self.config.tuning.request_timeout;
         let mut retry = Retry::new(timeout, self.leadership.subscribe());
         // Whether an attempt may have reached the log without our knowing.
@@ -164,7 +165,7 @@ impl Core {
                 client: self.proposer.client,
                 seq: number.seq,
                 floor: 0,
-                command: command.clone(),
+                command: Arc::clone(&command),
             };
             let answer = self.proposer.attempt(proposal, bytes, false).await?;
             match runtime::timeout_at(retry.deadline(), answer).await {
@@ -198,7 +199,7 @@ impl Core {
         let bytes = weight(&command);
         let number = self.proposer.number();
         let (client, seq) = (self.proposer.client, number.seq);
-        let proposal = Proposal { client, seq, floor: 0, command };
+        let proposal = Proposal { client, seq, floor: 0, command: Arc::new(command) };
         let answer = self.proposer.attempt(proposal, bytes, true).await;
         let answer = answer.map_err(|_| Refusal::Stopped)?.await;
         answer.unwrap_or(Err(Refusal::Stopped)).map(|_| ())

@@ -208,10 +208,12 @@ impl<'s> Writer<'s> {
         let prev = self.state.keys.get(&put.key).and_then(Slot::live).cloned();
         let before = prev.as_deref();
         let kv = Arc::new(KeyValue {
-            key: before.map_or_else(|| put.key.clone(), |kv| kv.key.clone()),
+            // What is kept is a copy of its own: the command's may be parts of a large buffer, which
+            // would be kept for as long as the smallest part of it.
+            key: before.map_or_else(|| Bytes::copy_from_slice(&put.key), |kv| kv.key.clone()),
             value: match before {
                 Some(kv) if put.ignore_value => kv.value.clone(),
-                _ => put.value.clone(),
+                _ => Bytes::copy_from_slice(&put.value),
             },
             create_revision: before.map_or(self.revision, |kv| kv.create_revision),
             mod_revision: self.revision,

@@ -31,13 +31,15 @@ impl Version {
 /// A key's versions since the last compaction, oldest first, the current one apart.
 #[derive(Clone, Debug)]
 pub(super) struct Slot {
-    pub(super) current: Version,
-    pub(super) older: Vec<Version>,
+    current: Version,
+    /// Boxed, for most keys have one version.
+    #[expect(clippy::box_collection, reason = "a million keys have it, and few have any in it")]
+    older: Option<Box<Vec<Version>>>,
 }
 
 impl Slot {
     pub(super) fn new(current: Version) -> Slot {
-        Slot { current, older: Vec::new() }
+        Slot { current, older: None }
     }
 
     /// The key now.
@@ -50,33 +52,40 @@ impl Slot {
         if self.current.revision() <= revision {
             return self.current.live();
         }
-        self.older.iter().rev().find(|version| version.revision() <= revision)?.live()
+        self.older().iter().rev().find(|version| version.revision() <= revision)?.live()
     }
 
     /// Makes `version` the current one.
     pub(super) fn push(&mut self, version: Version) {
         let before = std::mem::replace(&mut self.current, version);
-        self.older.push(before);
+        self.older.get_or_insert_default().push(before);
+    }
+
+    fn older(&self) -> &[Version] {
+        self.older.as_deref().map_or(&[], Vec::as_slice)
     }
 
     /// Drops versions replaced at or before `revision`; true if nothing is left to keep.
     pub(super) fn forget_before(&mut self, revision: u64) -> bool {
-        let keep = self.older.iter().rposition(|version| version.revision() <= revision);
         if self.current.revision() <= revision {
-            self.older = Vec::new();
+            self.older = None;
             return self.current.live().is_none();
         }
-        if let Some(keep) = keep {
+        let Some(older) = self.older.as_deref_mut() else { return false };
+        if let Some(keep) = older.iter().rposition(|version| version.revision() <= revision) {
             // The newest version at or before `revision` is what a read at `revision` sees; if
             // that is "deleted", it need not be kept to be seen.
-            let from = if self.older[keep].live().is_some() { keep } else { keep + 1 };
-            self.older.drain(..from);
+            let from = if older[keep].live().is_some() { keep } else { keep + 1 };
+            older.drain(..from);
+        }
+        if older.is_empty() {
+            self.older = None;
         }
         false
     }
 
     /// All versions, oldest first.
     pub(super) fn versions(&self) -> impl Iterator<Item = &Version> {
-        self.older.iter().chain(std::iter::once(&self.current))
+        self.older().iter().chain(std::iter::once(&self.current))
     }
 }

@@ -189,7 +189,7 @@ fn a_command_that_comes_twice_is_done_once() {
         client: 1,
         seq,
         floor,
-        command: Command::Txn(Txn::new().then(Put::new("a", "1"))),
+        command: Arc::new(Command::Txn(Txn::new().then(Put::new("a", "1")))),
     };
     let first = state.apply(&proposal(1, 1), &mut effects);
     assert_eq!(state.apply(&proposal(1, 1), &mut effects), first);
