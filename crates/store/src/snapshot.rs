@@ -20,8 +20,8 @@ use crate::mvcc::{DumpHead, HistoryImage, SlotImage};
 
 const MAGIC: &[u8; 8] = b"PNTNSNP1";
 
-/// The largest block that is read.
-const MAX_BLOCK: usize = 256 << 20;
+/// The largest block that is written, and read. One holds a few MiB, unless the versions of a single key have more.
+const MAX_BLOCK: usize = 1 << 30;
 
 /// One block of a snapshot.
 #[derive(Serialize, Deserialize)]

@@ -15,6 +15,10 @@ use crate::lease::Lease;
 use crate::member::MemberId;
 use crate::watch::Batch;
 
+/// Bytes of keys and values after which a piece ends, so that a block of a snapshot stays far below what is read
+/// back, and no write waits for the state for long.
+const PIECE_BYTES: usize = 4 << 20;
+
 /// A state held still: the small parts copied, the keys to be read in pieces.
 #[derive(Debug)]
 pub(crate) struct Dump {
@@ -103,26 +107,41 @@ impl Dump {
         self.walk.is_of(state)
     }
 
-    /// The history since the last compaction, and how long it is, in pieces of `limit`.
+    /// The history since the last compaction in pieces of at most `limit` revisions, fewer if they are large.
     pub(crate) fn history(&self, limit: usize) -> impl Iterator<Item = Vec<HistoryImage>> {
-        self.history.chunks(limit).map(|batches| batches.iter().map(HistoryImage::of).collect())
+        let mut left = self.history.iter();
+        std::iter::from_fn(move || {
+            let (mut piece, mut bytes) = (Vec::new(), 0);
+            while piece.len() < limit && bytes < PIECE_BYTES {
+                let Some(batch) = left.next() else { break };
+                let image = HistoryImage::of(batch);
+                bytes += image.keys.iter().map(Bytes::len).sum::<usize>();
+                piece.push(image);
+            }
+            (!piece.is_empty()).then_some(piece)
+        })
     }
 }
 
 impl Walk {
-    /// The next keys, up to `limit`; empty at the end. `state` may have moved on since; `None` if
-    /// it is another state altogether.
+    /// The next keys, at most `limit`, fewer if they are large; empty at the end. `state` may have moved on since;
+    /// `None` if it is another state altogether.
     pub(crate) fn next(&mut self, state: &State, limit: usize) -> Option<Vec<SlotImage>> {
         if !self.is_of(state) {
             return None;
         }
-        let mut images = Vec::new();
+        let (mut images, mut bytes) = (Vec::new(), 0);
         while images.is_empty() && !self.finished {
             let from = self.next.as_deref().map_or(Bound::Unbounded, Bound::Excluded);
             let mut last = None;
             for (key, slot) in state.keys.range::<[u8], _>((from, Bound::Unbounded)).take(limit) {
-                images.extend(self.image(key, slot));
                 last = Some(key.clone());
+                let Some(image) = self.image(key, slot) else { continue };
+                bytes += image.bytes();
+                images.push(image);
+                if bytes >= PIECE_BYTES {
+                    break;
+                }
             }
             self.finished = last.is_none();
             self.next = last;
@@ -157,6 +176,15 @@ impl Walk {
 }
 
 impl SlotImage {
+    /// Bytes of the key and of its values.
+    fn bytes(&self) -> usize {
+        let value = |version: &VersionImage| match version {
+            VersionImage::Live { value, .. } => value.len(),
+            VersionImage::Gone(_) => 0,
+        };
+        self.key.len() + self.versions.iter().map(value).sum::<usize>()
+    }
+
     /// Adds the key and its versions to a check sum, every length before what it counts.
     pub(crate) fn hash_into(&self, hash: &mut crc32fast::Hasher) {
         let mut bytes = |bytes: &[u8]| {

@@ -81,6 +81,40 @@ fn a_snapshot_cut_or_flipped_anywhere_is_refused() {
     assert!(matches!(read(&path), Err(OpenError::Damaged { .. })), "something after the end");
 }
 
+/// The sizes of the blocks of a snapshot.
+fn blocks(bytes: &[u8]) -> Vec<usize> {
+    let mut sizes = Vec::new();
+    let mut at = 8;
+    while at < bytes.len() {
+        let len = u32::from_le_bytes(bytes[at..at + 4].try_into().unwrap()) as usize;
+        sizes.push(len);
+        at += 8 + len;
+    }
+    sizes
+}
+
+#[test]
+fn large_values_make_many_blocks_of_a_bounded_size() {
+    const MIB: usize = 1 << 20;
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("snapshot");
+    let mut before = State::default();
+    for number in 0..24_u8 {
+        // A few keys, each of them with versions.
+        let put = Put::new(format!("{}", number % 12), vec![number; MIB]);
+        let command = Command::Txn(Txn::new().then(put));
+        before.execute(&command, &mut Effects::default()).unwrap();
+    }
+    let mut dump = before.dump();
+    let state = RwLock::new(before);
+    write(&path, b"meta".to_vec(), &mut dump, &state).expect("it is written");
+    let sizes = blocks(&std::fs::read(&path).unwrap());
+    assert!(sizes.iter().all(|size| *size < 7 * MIB), "{sizes:?}");
+    assert!(sizes.iter().sum::<usize>() > 24 * MIB, "{sizes:?}");
+    let (_, after) = read(&path).expect("it is read");
+    same(&state.into_inner().unwrap(), &after);
+}
+
 #[test]
 fn the_two_newest_are_kept_and_leavings_are_removed() {
     let dir = tempfile::tempdir().unwrap();

@@ -4,7 +4,7 @@ use std::io::{self, BufWriter, Write};
 use std::path::Path;
 use std::sync::{PoisonError, RwLock};
 
-use super::{Block, MAGIC};
+use super::{Block, MAGIC, MAX_BLOCK};
 use crate::disk::File;
 use crate::mvcc::{Dump, State};
 
@@ -57,6 +57,10 @@ struct Blocks {
 impl Blocks {
     fn block(&mut self, block: &Block) -> io::Result<()> {
         let bytes = postcard::to_stdvec(block).map_err(io::Error::other)?;
+        if bytes.len() > MAX_BLOCK {
+            // Nobody could read it back.
+            return Err(io::Error::other(format!("a block of {} bytes is too large", bytes.len())));
+        }
         let len = u32::try_from(bytes.len()).map_err(io::Error::other)?;
         let mut crc = crc32fast::Hasher::new();
         crc.update(&len.to_le_bytes());
