@@ -32,8 +32,8 @@ pub(crate) struct Core {
     pub(crate) leadership: watch::Sender<Leadership>,
     /// Held while this member, as the leader, changes members.
     pub(crate) changing: Mutex<()>,
-    /// Held while the copy is hashed, which takes a while.
-    pub(crate) hashing: Mutex<()>,
+    /// Held while the copy is hashed or the files are read, which takes a while.
+    pub(crate) checking: Mutex<()>,
     /// Snapshots that may still be opened to be read.
     pub(crate) streams: Arc<Semaphore>,
     pub(crate) stop: CancellationToken,

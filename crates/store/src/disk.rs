@@ -138,6 +138,18 @@ pub(crate) fn read(path: &Path) -> io::Result<Vec<u8>> {
     std::fs::read(path)
 }
 
+/// Lets go of what the kernel has of a file in memory, unless it has yet to be written, so that the next read is one
+/// of the disk itself.
+pub(crate) fn uncache(path: &Path) -> io::Result<()> {
+    #[cfg(test)]
+    if simulated::here().is_some() {
+        return Ok(());
+    }
+    // File systems that have no use for the advice ignore it.
+    let advice = rustix::fs::Advice::DontNeed;
+    Ok(rustix::fs::fadvise(std::fs::File::open(path)?, 0, None, advice)?)
+}
+
 pub(crate) fn exists(path: &Path) -> io::Result<bool> {
     #[cfg(test)]
     if let Some(disk) = simulated::here() {
@@ -180,6 +192,15 @@ pub(crate) fn create_private_dir(dir: &Path) -> io::Result<()> {
     }
     std::fs::create_dir_all(dir)?;
     std::fs::set_permissions(dir, std::os::unix::fs::PermissionsExt::from_mode(0o700))
+}
+
+/// Removes a directory with all that is in it, if there is one. Only a real one: whole stores are made and removed
+/// where none runs, and hosts that are simulated do not do that.
+pub(crate) fn remove_dir_all(dir: &Path) -> io::Result<()> {
+    match std::fs::remove_dir_all(dir) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
 }
 
 /// The files in a directory, in no order.

@@ -34,6 +34,14 @@ pub enum OpenError {
         /// What does not hold.
         reason: &'static str,
     },
+    /// A file is of another kind than was expected.
+    #[error("{} is {what}", path.display())]
+    Foreign {
+        /// Which file.
+        path: PathBuf,
+        /// What it is, and what can be done.
+        what: &'static str,
+    },
     /// The log begins after the state that could be restored ends.
     #[error("the log in {} begins at entry {log_start}, but {reason}; if other managers are well, let this one leave and \
              join again", dir.display())]

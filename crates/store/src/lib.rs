@@ -2,6 +2,7 @@
 //!
 //! [`Store`] is the whole of it; see `ALGORITHM.md` beside the sources for how it works.
 
+mod check;
 mod command;
 mod config;
 mod core;
@@ -19,6 +20,7 @@ mod log;
 mod member;
 mod membership;
 mod mvcc;
+mod offline;
 mod open;
 mod propose;
 mod raft;
@@ -41,19 +43,24 @@ mod copies_tests;
 #[cfg(test)]
 mod members_tests;
 #[cfg(test)]
+mod offline_tests;
+#[cfg(test)]
 mod simulation;
 #[cfg(test)]
 mod testing;
 #[cfg(test)]
 mod watch_tests;
 
+pub use check::{FileReport, MemberFiles, StoreReport, verify_store};
 pub use config::{ReadPolicy, StoreConfig, Tuning};
 pub use error::{MemberError, OpenError, ReadError, SnapshotError, WatchError, WriteError};
-pub use hash::StateHash;
+pub use hash::{MemberHash, StateHash};
 pub use kv::{Event, EventKind, KeyValue, prefix_end};
 pub use lease::{Lease, LeaseStatus};
 pub use member::{Leadership, Member, MemberId, MemberStatus, Role};
+pub use offline::{DetachedState, store_member};
 pub use range::{Range, RangeResponse, Read};
+pub use snapshot::{SnapshotSummary, inspect_snapshot};
 pub use snapshot_stream::SnapshotStream;
 pub use store::{Store, StoreStatus};
 pub use transport::{BoxedStream, ByteStream, Transport};

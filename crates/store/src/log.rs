@@ -24,8 +24,10 @@ use std::thread::JoinHandle;
 use bytes::Bytes;
 use tokio::sync::oneshot;
 
+pub(crate) use ballot::owner;
 pub(crate) use disk::is_full;
 pub(crate) use record::{Kind, Record};
+pub(crate) use recover::check_files;
 
 use crate::error::OpenError;
 use crate::runtime::watch;

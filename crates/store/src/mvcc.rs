@@ -190,6 +190,19 @@ impl State {
         self.instance
     }
 
+    /// Goes on as another life of the state: what was written last may be missing in it, so the
+    /// revisions that those who saw it know must not come again for something else. `gap` revisions
+    /// are left out, and the history before is forgotten.
+    pub(crate) fn begin_anew(&mut self, gap: u64) {
+        self.revision += gap;
+        self.compact_revision = self.revision;
+        self.history.clear();
+        self.history_bytes = 0;
+        self.superseded.clear();
+        let revision = self.revision;
+        self.keys.retain(|_, slot| !slot.forget_before(revision));
+    }
+
     /// Removes up to `limit` versions that nobody can ask for any more.
     fn collect(&mut self, limit: usize) {
         if self.pins > 0 {

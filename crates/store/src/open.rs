@@ -63,7 +63,7 @@ pub(crate) async fn open(
         reads,
         leadership: watch::Sender::new(Leadership::default()),
         changing: Mutex::new(()),
-        hashing: Mutex::new(()),
+        checking: Mutex::new(()),
         streams: Arc::new(Semaphore::new(STREAMS)),
         stop: CancellationToken::new(),
         config,
@@ -90,16 +90,17 @@ async fn wait_until_known(engine: &Engine) -> Result<(), OpenError> {
     waited.map(|_| ()).map_err(|error| stopped(error.to_string()))
 }
 
-struct Restored {
+/// What was found on disk, and the lock that keeps others from it.
+pub(crate) struct Restored {
     lock: Lock,
-    log: Arc<Log>,
+    pub(crate) log: Arc<Log>,
     found: log::Found,
     snapshots: Arc<SnapshotFiles>,
-    machine: Machine,
+    pub(crate) machine: Machine,
 }
 
 /// Reads everything on disk; this can take seconds.
-fn restore(config: &StoreConfig) -> Result<Restored, OpenError> {
+pub(crate) fn restore(config: &StoreConfig) -> Result<Restored, OpenError> {
     let dir = &config.dir;
     let failed = |action| move |source| OpenError::Io { action, path: dir.clone(), source };
     // All that the cluster keeps secret is in these files.
@@ -114,7 +115,8 @@ fn restore(config: &StoreConfig) -> Result<Restored, OpenError> {
     Ok(Restored { lock, log: Arc::new(log), found, snapshots, machine })
 }
 
-fn lock(dir: &Path) -> Result<Lock, OpenError> {
+/// Keeps other processes from the store in `dir`.
+pub(crate) fn lock(dir: &Path) -> Result<Lock, OpenError> {
     let path = dir.join("lock");
     disk::lock(&path).map_err(|source| match source.kind() {
         std::io::ErrorKind::WouldBlock => OpenError::InUse { dir: dir.to_owned() },

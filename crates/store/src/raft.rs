@@ -8,14 +8,16 @@ mod lane;
 mod log_store;
 mod machine;
 mod network;
+mod offline;
 mod server;
 mod types;
 mod wire;
 
 pub(crate) use lane::CallError;
 pub(crate) use log_store::LogStore;
-pub(crate) use machine::{Machine, Replica, blocking};
+pub(crate) use machine::{Machine, Replica, blocking, load_parts};
 pub(crate) use network::Network;
+pub(crate) use offline::{alone_after, replay};
 pub(crate) use server::{Calls, Server};
 pub(crate) use types::{Engine, Types};
 pub(crate) use wire::{Answer, Call, Refusal};

@@ -5,6 +5,7 @@
 
 mod files;
 mod reader;
+mod trailer;
 mod writer;
 
 #[cfg(test)]
@@ -13,7 +14,8 @@ mod tests;
 use serde::{Deserialize, Serialize};
 
 pub(crate) use files::{SnapshotFiles, SnapshotName};
-pub(crate) use reader::{open, read};
+pub(crate) use reader::{Ending, inspect, open, read, read_backup};
+pub use reader::{SnapshotSummary, inspect_snapshot};
 pub(crate) use writer::write;
 
 use crate::mvcc::{DumpHead, HistoryImage, SlotImage};

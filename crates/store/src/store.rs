@@ -6,11 +6,12 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use openraft::async_runtime::watch::WatchReceiver;
 
+use crate::check::MemberFiles;
 use crate::command::{Command, Reply};
 use crate::config::StoreConfig;
 use crate::core::Core;
 use crate::error::{MemberError, OpenError, ReadError, SnapshotError, WatchError, WriteError};
-use crate::hash::StateHash;
+use crate::hash::{MemberHash, StateHash};
 use crate::hub::Slack;
 use crate::lease::{Lease, LeaseStatus};
 use crate::log::Health;
@@ -257,6 +258,17 @@ impl Store {
         self.core.hash(revision).await
     }
 
+    /// The check sums of all members' copies at one revision; those with the same
+    /// `compact_revision` can be compared.
+    pub async fn hashes(&self) -> Result<Vec<MemberHash>, ReadError> {
+        self.core.hashes().await
+    }
+
+    /// Has all members read every byte of their files and check it.
+    pub async fn files(&self) -> Vec<MemberFiles> {
+        self.core.all_files().await
+    }
+
     /// How this store is doing.
     #[must_use]
     pub fn status(&self) -> StoreStatus {
@@ -370,6 +382,8 @@ impl Calls for Core {
                 let kept = self.replica.lessor.keep_alive(id);
                 Ok(Answer::KeptAlive(kept.ok_or(WriteError::LeaseNotFound { id })))
             }
+            Call::Hash(revision) => Ok(Answer::Hash(self.hash(revision).await)),
+            Call::Files => Ok(Answer::Files(self.files().await)),
             Call::LeaseStatus(id) => {
                 self.be_current().await?;
                 Ok(Answer::LeaseStatus(self.lease_status(id)))

@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, Weak};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use sha2::{Digest, Sha256};
 use tempfile::TempDir;
 use tokio::io::DuplexStream;
 use tokio::runtime::{Handle, Runtime};
@@ -118,6 +119,15 @@ pub(crate) fn member(id: MemberId) -> Member {
     let port = u16::try_from(id).expect("small numbers in tests");
     let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
     Member { id, name: format!("m{id}"), address }
+}
+
+/// What etcd's API makes of a snapshot.
+pub(crate) fn as_over_etcd(snapshot: &[u8]) -> Vec<u8> {
+    let mut bytes = snapshot.to_vec();
+    bytes.resize(snapshot.len().next_multiple_of(512), 0);
+    let sum = Sha256::digest(&bytes);
+    bytes.extend_from_slice(&sum);
+    bytes
 }
 
 impl Cluster {

@@ -114,6 +114,17 @@ fn encode(seq: u64, member: u64, vote: Option<&Bytes>) -> io::Result<[u8; SLOT]>
     Ok(slot)
 }
 
+/// Whose store is in `dir`, by its vote; nothing is changed.
+pub(crate) fn owner(dir: &Path) -> Result<u64, OpenError> {
+    let path = dir.join("vote");
+    let bytes = disk::read(&path).map_err(|source| OpenError::Io {
+        action: "read",
+        path: path.clone(),
+        source,
+    })?;
+    newest(&path, &bytes).map(|(_, owner, _)| owner)
+}
+
 /// The newest vote in a file: its number, whose it is, and the vote.
 fn newest(path: &Path, bytes: &[u8]) -> Result<(u64, u64, Option<Bytes>), OpenError> {
     let damaged = |offset: usize, reason| OpenError::Damaged {

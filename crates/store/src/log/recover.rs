@@ -30,7 +30,7 @@ pub(super) struct Recovered {
 pub(super) fn recover(dir: &Path, new: bool) -> Result<Recovered, OpenError> {
     let failed = |action| move |source| OpenError::Io { action, path: dir.to_owned(), source };
     disk::create_dir_all(dir).map_err(failed("make"))?;
-    let files = list(dir).map_err(failed("list"))?;
+    let files = list(dir, true).map_err(failed("list"))?;
     if files.is_empty() {
         if !new {
             let reason = "the files of the log are missing";
@@ -41,25 +41,62 @@ pub(super) fn recover(dir: &Path, new: bool) -> Result<Recovered, OpenError> {
         let view = View::after(None);
         return Ok(Recovered { view, segments: vec![first], committed: None });
     }
-    let mut reading =
-        Reading { dir, view: View::after(None), segments: Vec::new(), committed: None };
-    let last = files.len() - 1;
-    for (at, (seq, path)) in files.into_iter().enumerate() {
-        reading.read_file(seq, path, at == last)?;
-    }
-    let Reading { view, segments, committed, .. } = reading;
+    let Reading { view, segments, committed, .. } = read(dir, files, true)?;
     let committed = committed.min(view.last());
     Ok(Recovered { view, segments, committed })
 }
 
-/// The files of the log by number; removes those that were being made.
-fn list(dir: &Path) -> io::Result<Vec<(u64, PathBuf)>> {
+/// What a log holds, as far as it is whole.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Checked {
+    pub(crate) files: usize,
+    /// Bytes of records that check.
+    pub(crate) bytes: u64,
+    /// Bytes at the end that a crash left half written.
+    pub(crate) torn: u64,
+    /// What comes before the first entry.
+    pub(crate) prev: Option<Position>,
+    pub(crate) last: Option<Position>,
+}
+
+/// Reads every record of the log in `dir` and changes nothing.
+pub(crate) fn check_files(dir: &Path) -> Result<Checked, OpenError> {
+    let failed = |source| OpenError::Io { action: "list", path: dir.to_owned(), source };
+    let files = list(dir, false).map_err(failed)?;
+    if files.is_empty() {
+        let reason = "the files of the log are missing";
+        return Err(OpenError::Damaged { path: dir.to_owned(), offset: 0, reason });
+    }
+    let reading = read(dir, files, false)?;
+    Ok(Checked {
+        files: reading.segments.len(),
+        bytes: reading.segments.iter().map(|segment| segment.len).sum(),
+        torn: reading.torn,
+        prev: reading.view.purged(),
+        last: reading.view.last(),
+    })
+}
+
+/// Reads files in the order of their numbers. `mend` says to cut off what is torn, and to remove
+/// what does not count.
+fn read(dir: &Path, files: Vec<(u64, PathBuf)>, mend: bool) -> Result<Reading<'_>, OpenError> {
+    let (view, segments) = (View::after(None), Vec::new());
+    let mut reading = Reading { dir, mend, view, segments, committed: None, torn: 0 };
+    let last = files.len().saturating_sub(1);
+    for (at, (seq, path)) in files.into_iter().enumerate() {
+        reading.read_file(seq, path, at == last)?;
+    }
+    Ok(reading)
+}
+
+/// The files of the log by number; with `mend` those that were being made are removed.
+fn list(dir: &Path, mend: bool) -> io::Result<Vec<(u64, PathBuf)>> {
     let mut files = Vec::new();
     for path in disk::list(dir)? {
         let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
         if let Some(seq) = seq_of(name) {
             files.push((seq, path));
-        } else if name.ends_with(".new") || name.ends_with(SUFFIX) {
+        } else if mend && (name.ends_with(".new") || name.ends_with(SUFFIX)) {
             disk::remove_file(&path)?;
         }
     }
@@ -69,9 +106,11 @@ fn list(dir: &Path) -> io::Result<Vec<(u64, PathBuf)>> {
 
 struct Reading<'d> {
     dir: &'d Path,
+    mend: bool,
     view: View,
     segments: Vec<Segment>,
     committed: Option<Position>,
+    torn: u64,
 }
 
 impl Reading<'_> {
@@ -80,7 +119,15 @@ impl Reading<'_> {
             let path = path.clone();
             move |source| OpenError::Io { action, path, source }
         };
-        let bytes = disk::read(&path).map_err(failed("read"))?;
+        let uncached = if self.mend { Ok(()) } else { disk::uncache(&path) };
+        let bytes = match uncached.and_then(|()| disk::read(&path)) {
+            Ok(bytes) => bytes,
+            // Purged since the files were listed, by the store that runs on them.
+            Err(error) if error.kind() == io::ErrorKind::NotFound && self.may_be_gone() => {
+                return Ok(());
+            }
+            Err(error) => return Err(failed("read")(error)),
+        };
         let damaged = |offset: usize, reason| OpenError::Damaged {
             path: path.clone(),
             offset: offset as u64,
@@ -95,7 +142,8 @@ impl Reading<'_> {
         let end = self.read_records(&mut segment, (&bytes, written), last, &damaged)?;
         segment.len = end as u64;
         segment.last = self.view.last();
-        if end < written {
+        self.torn = written.saturating_sub(end) as u64;
+        if end < written && self.mend {
             tracing::warn!(
                 file = %path.display(), from = end, to = written,
                 "cut off the end of the log: a crash left it half written, it was never acknowledged"
@@ -106,6 +154,11 @@ impl Reading<'_> {
         Ok(())
     }
 
+    /// Whether the files at the beginning may be removed while they are read.
+    fn may_be_gone(&self) -> bool {
+        !self.mend && self.segments.is_empty()
+    }
+
     /// Checks that a file follows the one before.
     fn join(
         &mut self,
@@ -113,7 +166,12 @@ impl Reading<'_> {
         damaged: &dyn Fn(usize, &'static str) -> OpenError,
     ) -> Result<(), OpenError> {
         if segment.reset || self.segments.is_empty() {
-            for old in self.segments.drain(..) {
+            let before: Vec<Segment> = self.segments.drain(..).collect();
+            self.view = View::after(segment.prev);
+            if !self.mend {
+                return Ok(());
+            }
+            for old in before {
                 disk::remove_file(&old.path).map_err(|source| OpenError::Io {
                     action: "remove",
                     path: old.path,
@@ -125,7 +183,6 @@ impl Reading<'_> {
                 path: self.dir.to_owned(),
                 source,
             })?;
-            self.view = View::after(segment.prev);
             return Ok(());
         }
         let follows = self.segments.last().is_some_and(|before| before.seq + 1 == segment.seq);

@@ -41,7 +41,7 @@ pub(crate) struct Walk {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct DumpHead {
     pub(crate) revision: u64,
-    compact_revision: u64,
+    pub(crate) compact_revision: u64,
     leases: Vec<Lease>,
     sessions: Sessions,
     former_members: BTreeSet<MemberId>,
@@ -183,6 +183,11 @@ impl SlotImage {
             VersionImage::Gone(_) => 0,
         };
         self.key.len() + self.versions.iter().map(value).sum::<usize>()
+    }
+
+    /// True if the key exists at the end.
+    pub(crate) fn is_live(&self) -> bool {
+        matches!(self.versions.last(), Some(VersionImage::Live { .. }))
     }
 
     /// Adds the key and its versions to a check sum, every length before what it counts.

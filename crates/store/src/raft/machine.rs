@@ -17,7 +17,7 @@ use crate::disk::{self, File};
 use crate::error::OpenError;
 use crate::hub::Hub;
 use crate::lessor::Lessor;
-use crate::log::is_full;
+use crate::log::{Position, is_full};
 use crate::member::MemberId;
 use crate::mvcc::{Dump, Effects, State};
 use crate::runtime::{self, watch};
@@ -140,6 +140,15 @@ impl Machine {
         &self.replica
     }
 
+    /// The copy and the position up to which it was applied, for one who needs no machine. The
+    /// members count as former ones.
+    pub(crate) fn into_parts(self) -> (Option<Position>, State) {
+        let position = self.last_applied.as_ref().map(position);
+        let mut state = std::mem::take(&mut *self.replica.state_mut());
+        state.retire(self.membership.nodes().map(|(id, _)| *id));
+        (position, state)
+    }
+
     fn apply_commands(&self, entry: &Entry, effects: &mut Effects) -> io::Result<Applied> {
         let proposals = entry.proposals().map_err(|error| {
             io::Error::new(
@@ -168,12 +177,24 @@ impl Machine {
 /// Reads a snapshot with what the engine said of it.
 pub(crate) fn load(path: &std::path::Path) -> Result<(SnapshotMeta, State), OpenError> {
     let (meta, state) = snapshot::read(path)?;
-    let meta = postcard::from_bytes(&meta).map_err(|_| OpenError::Damaged {
+    Ok((decode_meta(path, &meta)?, state))
+}
+
+fn decode_meta(path: &std::path::Path, meta: &[u8]) -> Result<SnapshotMeta, OpenError> {
+    postcard::from_bytes(meta).map_err(|_| OpenError::Damaged {
         path: path.to_owned(),
         offset: 8,
         reason: "what the engine said of it cannot be decoded",
-    })?;
-    Ok((meta, state))
+    })
+}
+
+/// The state in a snapshot that was saved and the last entry it holds, for one who needs no machine.
+/// The members count as former ones.
+pub(crate) fn load_parts(path: &std::path::Path) -> Result<(Option<Position>, State), OpenError> {
+    let (meta, mut state) = snapshot::read_backup(path)?;
+    let meta = decode_meta(path, &meta)?;
+    state.retire(meta.last_membership.nodes().map(|(id, _)| *id));
+    Ok((meta.last_log_id.as_ref().map(position), state))
 }
 
 impl RaftStateMachine<Types> for Machine {

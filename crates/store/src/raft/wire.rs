@@ -10,8 +10,10 @@ use serde::{Deserialize, Serialize};
 use tokio_util::codec::{Framed, LengthDelimitedCodec};
 
 use super::types::{SnapshotMeta, Types, Vote};
+use crate::check::FileReport;
 use crate::command::{Outcome, Proposal};
-use crate::error::{MemberError, WriteError};
+use crate::error::{MemberError, ReadError, WriteError};
+use crate::hash::StateHash;
 use crate::lease::LeaseStatus;
 use crate::member::{Member, MemberChange, MemberId};
 use crate::runtime;
@@ -75,6 +77,10 @@ pub(crate) enum Call {
     Members(MemberChange),
     KeepAlive(i64),
     LeaseStatus(i64),
+    /// The check sum of its copy at a revision.
+    Hash(u64),
+    /// What it finds when it reads its files.
+    Files,
 }
 
 /// What it gets.
@@ -87,6 +93,8 @@ pub(crate) enum Answer {
     Members(Result<(), MemberError>),
     KeptAlive(Result<i64, WriteError>),
     LeaseStatus(Result<LeaseStatus, WriteError>),
+    Hash(Result<StateHash, ReadError>),
+    Files(Result<FileReport, String>),
 }
 
 /// Why a member does not answer.

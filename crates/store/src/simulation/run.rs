@@ -9,12 +9,12 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::client::{Client, Defect};
-use super::cluster::World;
+use super::cluster::{Life, World};
 use super::dice::Dice;
 use super::nemesis::Nemesis;
 use super::record::Record;
 use super::watcher;
-use crate::{MemberId, Range, ReadPolicy, Tuning};
+use crate::{MemberFiles, MemberHash, MemberId, Range, ReadPolicy, Tuning};
 
 /// Groups of keys.
 const GROUPS: u64 = 3;
@@ -138,6 +138,36 @@ async fn story(
         ended
             .map_err(|_| format!("a watcher never sees revision {revision}"))?
             .map_err(|e| e.to_string())?;
+    }
+    // A member with a defect may well have lost something.
+    if defect.is_some() {
+        return Ok(());
+    }
+    let verified = tokio::time::timeout(RECOVERY, verify(nemesis)).await;
+    verified.map_err(|_| stuck(nemesis, "the members do not read their files"))?
+}
+
+/// Whatever was done to its disk, a member that runs finds no damage there, and no other check sum than the others.
+async fn verify(nemesis: &Nemesis) -> Result<(), String> {
+    let lives = nemesis.world.lives();
+    let leader = lives.iter().find(|(_, life)| life.store.leadership().borrow().is_me);
+    let (_, Life { host, store, .. }) = leader.ok_or_else(|| stuck(nemesis, "nobody leads"))?;
+    let store = store.clone();
+    let asked = host.spawn(async move { (store.files().await, store.hashes().await) });
+    let (files, hashes) = asked.await.map_err(|error| error.to_string())?;
+    for MemberFiles { member, files } in files {
+        let files = files.map_err(|error| format!("member {}: {error}", member.id))?;
+        if !files.problems.is_empty() || files.log_files == 0 {
+            return Err(format!("member {} finds {files:?}", member.id));
+        }
+    }
+    let mut sums = BTreeMap::new();
+    for MemberHash { member, hash } in hashes.map_err(|error| error.to_string())? {
+        let hash = hash.map_err(|error| format!("member {}: {error}", member.id))?;
+        let first = *sums.entry(hash.compact_revision).or_insert(hash);
+        if hash != first {
+            return Err(format!("member {} has {hash:?}, another {first:?}", member.id));
+        }
     }
     Ok(())
 }

@@ -35,6 +35,12 @@ impl SnapshotFiles {
         Ok(SnapshotFiles { dir, unfinished: AtomicU64::new(0) })
     }
 
+    /// The snapshots in a directory with their files, newest first; nothing is changed.
+    pub(crate) fn look(dir: &Path) -> io::Result<Vec<(SnapshotName, PathBuf)>> {
+        let files = SnapshotFiles { dir: dir.to_owned(), unfinished: AtomicU64::new(0) };
+        Ok(files.list()?.into_iter().map(|name| (name, files.path(name))).collect())
+    }
+
     /// Where they are.
     pub(crate) fn dir(&self) -> &Path {
         &self.dir

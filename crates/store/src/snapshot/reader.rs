@@ -1,9 +1,9 @@
 //! Reading a snapshot back: all of it checks, or none of it counts.
 
-use std::io::{self, BufReader, Read};
+use std::io::{self, BufRead, BufReader, Read};
 use std::path::Path;
 
-use super::{Block, MAGIC, MAX_BLOCK};
+use super::{Block, MAGIC, MAX_BLOCK, trailer};
 use crate::disk::File;
 use crate::error::OpenError;
 use crate::mvcc::{DumpHead, Restore, State};
@@ -27,8 +27,26 @@ pub(crate) fn open(path: &Path) -> Result<Opened, OpenError> {
     Ok(Opened { meta, revision: head.revision, file, bytes })
 }
 
+/// What may follow the last block.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Ending {
+    /// Nothing: it is a store's own file.
+    Plain,
+    /// What etcd's API adds, or nothing: it came from elsewhere.
+    Saved,
+}
+
 /// Reads the snapshot at `path`: what the consensus engine said of it, and the state.
 pub(crate) fn read(path: &Path) -> Result<(Vec<u8>, State), OpenError> {
+    read_all(path, Ending::Plain)
+}
+
+/// Reads a snapshot that was saved, also one that came over etcd's API.
+pub(crate) fn read_backup(path: &Path) -> Result<(Vec<u8>, State), OpenError> {
+    read_all(path, Ending::Saved)
+}
+
+fn read_all(path: &Path, ending: Ending) -> Result<(Vec<u8>, State), OpenError> {
     let mut blocks = Blocks::open(path)?;
     let (meta, head) = blocks.head()?;
     let mut restore = Restore::new(head);
@@ -41,10 +59,54 @@ pub(crate) fn read(path: &Path) -> Result<(Vec<u8>, State), OpenError> {
                     return Err(blocks.damaged("its history does not fit its keys"));
                 }
             }
-            Block::End { blocks: count } if count + 1 == blocks.count && blocks.left == 0 => {
+            Block::End { blocks: count } => {
+                blocks.end(count, ending)?;
                 return Ok((meta, restore.finish()));
             }
-            Block::End { .. } => return Err(blocks.damaged("parts of it are missing")),
+        }
+    }
+}
+
+/// What is in a snapshot file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SnapshotSummary {
+    /// Bytes of the file.
+    pub bytes: u64,
+    /// The newest revision.
+    pub revision: u64,
+    /// The oldest revision that can be read.
+    pub compact_revision: u64,
+    /// Keys that exist.
+    pub keys: u64,
+    /// The check sum of the state; see [`crate::StateHash`].
+    pub hash: u32,
+}
+
+/// Reads all of the snapshot at `path`, which was saved or came over etcd's API, and says what is in it.
+pub fn inspect_snapshot(path: &Path) -> Result<SnapshotSummary, OpenError> {
+    inspect(path, Ending::Saved)
+}
+
+/// Reads all of the snapshot at `path`, a block at a time, and says what is in it.
+pub(crate) fn inspect(path: &Path, ending: Ending) -> Result<SnapshotSummary, OpenError> {
+    let mut blocks = Blocks::open(path)?;
+    let bytes = blocks.left;
+    let (_, head) = blocks.head()?;
+    let (mut keys, mut hash) = (0, crc32fast::Hasher::new());
+    loop {
+        match blocks.next()? {
+            Block::Head { .. } => return Err(blocks.damaged("it has two heads")),
+            Block::Keys(images) => {
+                keys += images.iter().filter(|image| image.is_live()).count() as u64;
+                images.iter().for_each(|image| image.hash_into(&mut hash));
+            }
+            Block::History(_) => {}
+            Block::End { blocks: count } => {
+                blocks.end(count, ending)?;
+                let (revision, compact_revision) = (head.revision, head.compact_revision);
+                let hash = hash.finalize();
+                return Ok(SnapshotSummary { bytes, revision, compact_revision, keys, hash });
+            }
         }
     }
 }
@@ -68,6 +130,18 @@ impl<'p> Blocks<'p> {
     }
 
     fn head(&mut self) -> Result<(Vec<u8>, DumpHead), OpenError> {
+        let beginning = self.input.fill_buf().map_err(|source| OpenError::Io {
+            action: "read",
+            path: self.path.to_owned(),
+            source,
+        })?;
+        if trailer::is_bbolt(beginning) {
+            return Err(OpenError::Foreign {
+                path: self.path.to_owned(),
+                what: "the database of an etcd server (bbolt), which has another form: copy its keys over \
+                       with etcd's own client instead",
+            });
+        }
         if self.take(MAGIC.len())? != MAGIC {
             self.at = 0;
             return Err(self.damaged("it is no snapshot of this version"));
@@ -101,6 +175,25 @@ impl<'p> Blocks<'p> {
             self.at = start;
             self.damaged("a block cannot be decoded")
         })
+    }
+
+    /// Checks that nothing is missing before the end, which says how many blocks came before it, and that nothing
+    /// follows that must not.
+    fn end(&self, blocks: u64, ending: Ending) -> Result<(), OpenError> {
+        if blocks + 1 != self.count {
+            return Err(self.damaged("parts of it are missing"));
+        }
+        if self.left == 0 {
+            return Ok(());
+        }
+        if ending == Ending::Plain {
+            return Err(self.damaged("something follows its end"));
+        }
+        let checked = trailer::check(self.input.get_ref(), self.at, self.at + self.left);
+        match checked.map_err(|source| self.io(source))? {
+            Some(reason) => Err(self.damaged(reason)),
+            None => Ok(()),
+        }
     }
 
     fn take(&mut self, len: usize) -> Result<Vec<u8>, OpenError> {

@@ -5,12 +5,15 @@ use std::sync::{OnceLock, RwLock};
 
 use proptest::prelude::*;
 
-use super::{MAGIC, SnapshotFiles, SnapshotName, open, read, write};
+use super::{
+    MAGIC, SnapshotFiles, SnapshotName, inspect_snapshot, open, read, read_backup, write,
+};
 use crate::command::Command;
 use crate::error::OpenError;
 use crate::lease::Lease;
 use crate::mvcc::{Effects, State};
 use crate::range::Range;
+use crate::testing::as_over_etcd;
 use crate::txn::{DeleteRange, Put, Txn};
 
 fn state() -> State {
@@ -79,6 +82,59 @@ fn a_snapshot_cut_or_flipped_anywhere_is_refused() {
     let longer = [&good[..], b"x"].concat();
     std::fs::write(&path, longer).unwrap();
     assert!(matches!(read(&path), Err(OpenError::Damaged { .. })), "something after the end");
+}
+
+#[test]
+fn a_snapshot_that_came_over_etcds_api_is_checked_to_its_last_byte() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("snapshot");
+    let before = save(&path);
+    let plain = std::fs::read(&path).unwrap();
+    let good = as_over_etcd(&plain);
+    std::fs::write(&path, &good).unwrap();
+    let (meta, after) = read_backup(&path).expect("it is read");
+    assert_eq!(meta, b"meta");
+    same(&before, &after);
+    let summary = inspect_snapshot(&path).expect("it is read");
+    let bytes = good.len() as u64;
+    assert_eq!((summary.bytes, summary.revision, summary.keys), (bytes, before.revision(), 4));
+    assert!(matches!(read(&path), Err(OpenError::Damaged { .. })), "it is no store's own");
+    let refused = |what: &str| {
+        let both = (read_backup(&path).err(), inspect_snapshot(&path).err());
+        let damaged = |error: &Option<OpenError>| matches!(error, Some(OpenError::Damaged { .. }));
+        assert!(damaged(&both.0) && damaged(&both.1), "{what}: {both:?}");
+    };
+    for at in 0..good.len() {
+        std::fs::write(&path, &good[..at]).unwrap();
+        if at == plain.len() {
+            assert!(read_backup(&path).is_ok(), "nothing of the snapshot itself is missing");
+        } else {
+            refused(&format!("cut at {at}"));
+        }
+        let mut flipped = good.clone();
+        flipped[at] ^= 1 << (at % 8);
+        std::fs::write(&path, flipped).unwrap();
+        refused(&format!("flip at {at}"));
+    }
+    std::fs::write(&path, [&good[..], b"x"].concat()).unwrap();
+    refused("something after the end");
+    std::fs::write(&path, [&plain[..], &[0; 512], &good[plain.len()..]].concat()).unwrap();
+    refused("a sector too many");
+}
+
+#[test]
+fn what_etcd_keeps_on_its_own_disk_is_told_apart() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("db");
+    // The first page of a bbolt database: its header, then the number that it is known by, and its version.
+    let mut page = vec![0; 4096];
+    page[16..24].copy_from_slice(&[0xed, 0xda, 0x0c, 0xed, 2, 0, 0, 0]);
+    std::fs::write(&path, as_over_etcd(&page)).unwrap();
+    for error in [read_backup(&path).err(), inspect_snapshot(&path).err()] {
+        let told = error.as_ref().map(ToString::to_string).unwrap_or_default();
+        assert!(matches!(error, Some(OpenError::Foreign { .. })), "{told}");
+        assert!(told.contains("etcd") && told.contains("bbolt"), "{told}");
+    }
 }
 
 /// The sizes of the blocks of a snapshot.
