@@ -5,6 +5,7 @@ mod cluster;
 mod images;
 mod nodes;
 pub mod query;
+mod store;
 
 use std::sync::Arc;
 
@@ -96,6 +97,9 @@ async fn route(
             let force = query::one(query, "force").as_deref() == Some("true");
             nodes::remove(shared, name, force).await.map(|v| json(&v))
         }
+        (&Method::POST, ["force-new-cluster"]) => cluster::force(shared).await.map(|v| json(&v)),
+        (&Method::GET, ["store", "snapshot"]) => store::snapshot(shared).await,
+        (&Method::GET, ["store", "verify"]) => store::verify(shared).await.map(|v| json(&v)),
         (&Method::GET, ["images"]) => Ok(json(&images::list(shared))),
         (&Method::DELETE, ["images"]) => images::remove(shared, query).await.map(|v| json(&v)),
         (&Method::POST, ["images", "load"]) => images::load(shared, body).await.map(|v| json(&v)),

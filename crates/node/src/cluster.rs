@@ -23,8 +23,8 @@ use crate::rpc::Refusal;
 
 /// All records of the cluster itself.
 const PREFIX: &str = "/pontoon/";
-const CLUSTER_KEY: &str = "/pontoon/cluster";
-const NODES_PREFIX: &str = "/pontoon/nodes/";
+pub(crate) const CLUSTER_KEY: &str = "/pontoon/cluster";
+pub(crate) const NODES_PREFIX: &str = "/pontoon/nodes/";
 const ADDRESSES_PREFIX: &str = "/pontoon/addresses/";
 const GONE_PREFIX: &str = "/pontoon/removed/";
 /// Pause before a watch that broke off is begun again; it doubles up to the longest.
@@ -312,14 +312,13 @@ impl Records {
                 found.ok_or_else(|| Refusal::unavailable("the cluster is being made"))?;
             cluster.gossip_keys.rotate(GossipKey::random());
             let now = Timestamp::now().as_second();
-            let gone = Gone { name: node.name.clone(), at: now };
             // Whoever sees the new key sees that the node is gone.
             let mut txn = Txn::new()
                 .when(Compare::unchanged(node_key(&node.name), revision))
                 .when(Compare::unchanged(CLUSTER_KEY, cluster_revision))
                 .then(DeleteRange::key(node_key(&node.name)))
                 .then(DeleteRange::key(address_key(record.address)))
-                .then(Put::new(gone_key(node.member), encode(&gone)))
+                .then(remember_gone(node, now))
                 .then(Put::new(CLUSTER_KEY, encode(&cluster)));
             for old in self.gone_before(now - GONE_KEPT).await? {
                 txn = txn.then(DeleteRange::key(old));
@@ -467,12 +466,13 @@ pub(crate) fn no_such_node(name: &str) -> Refusal {
     Refusal::not_found(format!("node {name:?} not found; see `pontoon node ls`"))
 }
 
-fn node_key(name: &str) -> Bytes {
+/// The key of a node's record.
+pub(crate) fn node_key(name: &str) -> Bytes {
     format!("{NODES_PREFIX}{name}").into()
 }
 
 /// Names the node that has the address: two that join at once with the same one meet here.
-fn address_key(address: IpAddr) -> Bytes {
+pub(crate) fn address_key(address: IpAddr) -> Bytes {
     format!("{ADDRESSES_PREFIX}{address}").into()
 }
 
@@ -511,8 +511,14 @@ fn check_staying<'a>(
 
 /// Written when a node is removed: its certificate is good for some time still, and a manager that has not
 /// heard of a node must tell one that is new from one that is gone.
-fn gone_key(member: u64) -> Bytes {
+pub(crate) fn gone_key(member: u64) -> Bytes {
     format!("{GONE_PREFIX}{member:x}").into()
+}
+
+/// What is remembered of a node that is removed at this second.
+pub(crate) fn remember_gone(node: &NodeRecord, second: i64) -> Put {
+    let gone = Gone { name: node.name.clone(), at: second };
+    Put::new(gone_key(node.member), encode(&gone))
 }
 
 /// A node that was removed.
@@ -523,11 +529,16 @@ struct Gone {
     at: i64,
 }
 
-fn encode(value: &impl Serialize) -> Bytes {
+/// A value as it is kept.
+pub(crate) fn encode(value: &impl Serialize) -> Bytes {
     serde_json::to_vec(value).expect("plain data becomes JSON").into()
 }
 
-fn decode<T: serde::de::DeserializeOwned>(bytes: &[u8]) -> Result<T, Refusal> {
+/// A value that was kept.
+///
+/// # Errors
+/// When it is not what it should be.
+pub(crate) fn decode<T: serde::de::DeserializeOwned>(bytes: &[u8]) -> Result<T, Refusal> {
     serde_json::from_slice(bytes).map_err(|e| Refusal::internal(&e))
 }
 

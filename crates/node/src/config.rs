@@ -95,7 +95,7 @@ impl Config {
     /// Where identity and membership of the cluster are kept.
     #[must_use]
     pub fn membership_file(&self) -> PathBuf {
-        self.data_dir.join("node.json")
+        membership_in(&self.data_dir)
     }
 
     /// What this node last heard of names and services.
@@ -125,7 +125,7 @@ impl Config {
     /// The replicated state's log and snapshots.
     #[must_use]
     pub fn store_dir(&self) -> PathBuf {
-        self.data_dir.join("store")
+        store_in(&self.data_dir)
     }
 
     /// The image store.
@@ -133,6 +133,16 @@ impl Config {
     pub fn image_dir(&self) -> PathBuf {
         self.data_dir.join("images")
     }
+}
+
+/// The file of the membership below a data directory.
+pub(crate) fn membership_in(data_dir: &Path) -> PathBuf {
+    data_dir.join("node.json")
+}
+
+/// The directory of the replicated state below a data directory.
+pub(crate) fn store_in(data_dir: &Path) -> PathBuf {
+    data_dir.join("store")
 }
 
 /// The command line's socket below a run directory.

@@ -1,5 +1,7 @@
 //! One daemon: its socket from the start, and its membership of a cluster while it has one.
 
+mod exclusive;
+mod forced;
 mod removal;
 mod stranded;
 
@@ -32,6 +34,7 @@ use crate::member::{Founding, Member, OWNER, Order};
 use crate::membership::Membership;
 use crate::rpc::{Refusal, chain};
 use crate::tls::provider;
+use exclusive::{lock, make_private_dir, open_many_files};
 use stranded::Stranded;
 
 /// Pause before a change of the role that failed is tried again; it doubles up to the longest.
@@ -542,40 +545,6 @@ fn remove_dir(path: &Path) -> io::Result<()> {
             if fs::read_dir(path)?.next().is_some() { Err(error) } else { Ok(()) }
         }
         done => done,
-    }
-}
-
-/// Takes as many open files as the machine gives: each connection is one, and systemd starts programs with
-/// 1,024 for the sake of `select`, which is not used here.
-fn open_many_files() {
-    use rustix::process::{Resource, getrlimit, setrlimit};
-    let limit = getrlimit(Resource::Nofile);
-    let all = rustix::process::Rlimit { current: limit.maximum, maximum: limit.maximum };
-    if let Err(error) = setrlimit(Resource::Nofile, all) {
-        tracing::warn!(%error, "raise the limit of open files");
-    }
-}
-
-/// Makes a directory of the daemon's own. Secrets of pods are files below it: nobody else enters.
-fn make_private_dir(dir: &PathBuf) -> Result<(), StartError> {
-    let failed = |source| StartError::File { action: "make", path: dir.clone(), source };
-    fs::create_dir_all(dir).map_err(failed)?;
-    fs::set_permissions(dir, fs::Permissions::from_mode(0o700)).map_err(failed)
-}
-
-fn lock(dir: &Path) -> Result<File, StartError> {
-    let path = dir.join("lock");
-    let file = File::create(&path).map_err(|source| StartError::File {
-        action: "open",
-        path: path.clone(),
-        source,
-    })?;
-    match file.try_lock() {
-        Ok(()) => Ok(file),
-        Err(fs::TryLockError::WouldBlock) => Err(StartError::InUse(dir.to_owned())),
-        Err(fs::TryLockError::Error(source)) => {
-            Err(StartError::File { action: "lock", path, source })
-        }
     }
 }
 

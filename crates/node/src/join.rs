@@ -294,17 +294,15 @@ pub(crate) fn found(
     let authority = Authority::create(&id).map_err(|e| Refusal::internal(&e))?;
     let der = certificates(&authority.certificate_pem).map_err(|e| Refusal::internal(&e))?;
     let der = der.first().map_or(&[][..], |der| der.as_ref()).to_vec();
-    let gossip_key = GossipKey::random();
     let cluster = Cluster {
-        id: id.clone(),
+        id,
         authority,
         worker_token: JoinToken::new(&der, rng.random()),
         manager_token: JoinToken::new(&der, rng.random()),
-        gossip_keys: GossipKeys::new(gossip_key.clone()),
+        gossip_keys: GossipKeys::new(GossipKey::random()),
         cluster_cidr: ranges.0,
         service_cidr: ranges.1,
     };
-    let request = CertificateRequest::create().map_err(|e| Refusal::internal(&e))?;
     let (member, store) = (new_id(), new_id());
     let node = NodeRecord {
         name: name.to_owned(),
@@ -314,29 +312,41 @@ pub(crate) fn found(
         address,
         request: String::new(),
     };
-    let certificate_pem = sign(&cluster, &node, &request.request_pem)?;
+    let membership = first_membership(&cluster, &node)?;
+    Ok((cluster, membership))
+}
+
+/// The membership of a node that is the only manager of its cluster.
+///
+/// # Errors
+/// When its key or certificate cannot be made.
+pub(crate) fn first_membership(
+    cluster: &Cluster,
+    node: &NodeRecord,
+) -> Result<Membership, Refusal> {
+    let request = CertificateRequest::create().map_err(|e| Refusal::internal(&e))?;
+    let certificate_pem = sign(cluster, node, &request.request_pem)?;
     let me = ManagerAddress {
-        name: name.to_owned(),
-        member,
-        address: SocketAddr::new(address, MANAGER_PORT),
+        name: node.name.clone(),
+        member: node.member,
+        address: SocketAddr::new(node.address, MANAGER_PORT),
     };
-    let membership = Membership {
-        cluster: id,
-        node: name.to_owned(),
+    Ok(Membership {
+        cluster: cluster.id.clone(),
+        node: node.name.clone(),
         role: Role::Manager,
-        member,
-        store,
-        advertise: address,
+        member: node.member,
+        store: node.store,
+        advertise: node.address,
         credentials: Credentials {
             certificate_pem,
             key_pem: request.key_pem,
             authority_pem: cluster.authority.certificate_pem.clone(),
         },
-        gossip_key,
+        gossip_key: cluster.gossip_keys.current.clone(),
         managers: vec![me],
-        cluster_cidr: ranges.0,
-        service_cidr: ranges.1,
+        cluster_cidr: cluster.cluster_cidr,
+        service_cidr: cluster.service_cidr,
         leaving: false,
-    };
-    Ok((cluster, membership))
+    })
 }

@@ -3,6 +3,7 @@
 
 pub mod admin;
 mod assignment;
+pub mod backup;
 mod cluster;
 pub mod config;
 pub mod daemon;

@@ -1,6 +1,7 @@
 //! The command line: every command with its options and an example.
 
 mod local;
+mod store;
 mod values;
 
 use std::net::IpAddr;
@@ -12,6 +13,8 @@ use values::{
     cgroup_path, cluster_range, image, label, manager, node_label, node_name, number, port,
     replicas, service_range, token_at,
 };
+
+pub(crate) use store::{Snapshot, Store};
 
 /// Joins independent Linux servers into one machine that runs containers.
 #[derive(Parser)]
@@ -96,7 +99,9 @@ pub(crate) enum Command {
     #[command(after_help = "Examples:\n  pontoon daemon --node-name a")]
     Daemon(Daemon),
     /// Make a cluster with this node as its first manager
-    #[command(after_help = "Examples:\n  pontoon init --advertise-addr 192.0.2.1")]
+    #[command(
+        after_help = "Examples:\n  pontoon init --advertise-addr 192.0.2.1\n  pontoon init --force-new-cluster --yes     the other managers are lost for ever"
+    )]
     Init(Init),
     /// Make this node a member of a cluster
     #[command(after_help = "Examples:\n  pontoon join --token PNTN-1-… 192.0.2.1:2377")]
@@ -134,6 +139,12 @@ pub(crate) enum Command {
         after_help = "Example:\n  eval \"$(pontoon etcd-env)\" && etcdctl get --prefix /registry/pods/"
     )]
     EtcdEnv(EtcdEnv),
+    /// The replicated state: backups, and whether it is whole
+    #[command(
+        subcommand,
+        after_help = "Examples:\n  pontoon store snapshot save /backup/pontoon.snap\n  pontoon store verify"
+    )]
+    Store(Store),
     /// This node's images
     #[command(
         subcommand,
@@ -251,6 +262,12 @@ pub(crate) struct Init {
     /// Addresses of services
     #[arg(long, default_value = "10.96.0.0/16", value_name = "CIDR", value_parser = service_range)]
     pub service_cidr: String,
+    /// When the other managers are lost for ever: go on with this one alone and the state it has
+    #[arg(long, requires = "yes", conflicts_with_all = ["advertise_addr", "cluster_cidr", "service_cidr"])]
+    pub force_new_cluster: bool,
+    /// That is what I want: the other managers are removed and must never be started again
+    #[arg(long, requires = "force_new_cluster")]
+    pub yes: bool,
 }
 
 /// Options of `join`.

@@ -10,6 +10,7 @@ mod image;
 mod kube;
 mod machine;
 mod node;
+mod store;
 
 use std::io::Write;
 use std::process::ExitCode;
@@ -40,6 +41,7 @@ pub(crate) async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Kubeconfig(options) => cluster::kubeconfig(&client, output, &options).await?,
         Command::EtcdEnv(options) => etcd::env(&client, &global, &options).await?,
         Command::Node(command) => node::run(&client, output, command).await?,
+        Command::Store(command) => return store::run(&global, &client, command).await,
         Command::Image(command) => image::run(&client, output, command).await?,
         Command::Run(options) => application::run(&client, output, options).await?,
         Command::Service(Service::Ls(scope)) => {

@@ -49,6 +49,14 @@ pub(super) async fn init(shared: &Arc<Shared>, body: Incoming) -> Result<Value, 
     }))
 }
 
+pub(super) async fn force(shared: &Arc<Shared>) -> Result<Value, Refusal> {
+    let change = shared.clone();
+    let member = shared.to_the_end(async move { change.force_new_cluster().await }).await?;
+    member.settled().await?;
+    let membership = member.membership();
+    Ok(json!({ "node": membership.node, "cluster": membership.cluster }))
+}
+
 fn range(option: &str, text: &str, longest: u8) -> Result<Ipv4Net, Refusal> {
     parse_range(text, longest).map_err(|why| Refusal::bad_request(format!("{option} {why}")))
 }

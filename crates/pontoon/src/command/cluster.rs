@@ -18,6 +18,9 @@ pub(super) async fn init(
     output: Output,
     options: &cli::Init,
 ) -> anyhow::Result<()> {
+    if options.force_new_cluster {
+        return force_new_cluster(client, output).await;
+    }
     let body = json!({
         "advertiseAddr": options.advertise_addr,
         "clusterCidr": options.cluster_cidr,
@@ -35,6 +38,19 @@ pub(super) async fn init(
         node = text(&made["node"]),
         worker = text(&made["workerToken"]),
         address = text(&made["address"]),
+    );
+    output::say(output, &made, &words)
+}
+
+async fn force_new_cluster(client: &Client, output: Output) -> anyhow::Result<()> {
+    let working = output::working("going on alone …");
+    let made = client.post("/pontoon/v1/force-new-cluster", &Value::Null).await?;
+    drop(working);
+    let words = format!(
+        "This node ({}) is the only manager now. The other managers were removed: never start them again with \
+         what they have on their disks; remove that and let them join anew.\n\
+         The state as it was before is kept in store.before-force below the data directory.",
+        text(&made["node"])
     );
     output::say(output, &made, &words)
 }

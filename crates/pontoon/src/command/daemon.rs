@@ -76,6 +76,8 @@ pub(super) async fn up(global: &Global, options: cli::Up) -> anyhow::Result<()> 
                     advertise_addr,
                     cluster_cidr: "10.244.0.0/16".to_owned(),
                     service_cidr: "10.96.0.0/16".to_owned(),
+                    force_new_cluster: false,
+                    yes: false,
                 };
                 cluster::init(&client, output, &init).await
             }
@@ -93,7 +95,7 @@ fn etcd_listen(text: &str, insecure: bool) -> anyhow::Result<EtcdListen> {
     EtcdListen::new(address, insecure).map_err(anyhow::Error::msg)
 }
 
-fn host_name() -> anyhow::Result<String> {
+pub(super) fn host_name() -> anyhow::Result<String> {
     let name = rustix::system::uname().nodename().to_string_lossy().to_ascii_lowercase();
     let label = name.split('.').next().unwrap_or_default().to_owned();
     if label.is_empty() {

@@ -3,6 +3,7 @@
 mod alone;
 mod commands;
 mod damage;
+mod disaster;
 mod durability;
 mod etcd;
 mod failure;

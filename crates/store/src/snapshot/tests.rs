@@ -5,9 +5,7 @@ use std::sync::{OnceLock, RwLock};
 
 use proptest::prelude::*;
 
-use super::{
-    MAGIC, SnapshotFiles, SnapshotName, inspect_snapshot, open, read, read_backup, write,
-};
+use super::{MAGIC, SnapshotFiles, SnapshotName, inspect_snapshot, open, read, read_backup, write};
 use crate::command::Command;
 use crate::error::OpenError;
 use crate::lease::Lease;

@@ -1,0 +1,474 @@
+//! Backup and disaster: what is done to the state when there is no cluster to ask. A restored state, and
+//! one that a single manager was left with, go on as a cluster with that manager alone.
+
+use std::fs::{self, File};
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use jiff::Timestamp;
+use pontoon_model::resource;
+use pontoon_store::{
+    DeleteRange, DetachedState, Member as StoreMember, OpenError, Put, Range, SnapshotSummary,
+    StoreReport, Txn, store_member,
+};
+use rustix::fs::{CWD, RenameFlags, renameat_with};
+use serde_json::{Value, json};
+
+use crate::cluster::{CLUSTER_KEY, Cluster, NODES_PREFIX, NodeRecord, decode, encode};
+use crate::cluster::{address_key, gone_key, new_id, node_key, remember_gone};
+use crate::config::{Config, MANAGER_PORT, membership_in, store_in};
+use crate::gossip_keys::GossipKey;
+use crate::identity::Role;
+use crate::join::{check_name, first_membership};
+use crate::membership::Membership;
+use crate::rpc::{Refusal, chain};
+
+/// How long a store that is being closed may hold on to its files, and how often that is looked at.
+const CLOSING_TRIES: u32 = 200;
+const CLOSING_PAUSE: Duration = Duration::from_millis(50);
+
+/// The header of a snapshot that says whether a quorum confirmed that nothing acknowledged is missing in it.
+pub const CONFIRMED: &str = "pontoon-confirmed";
+
+/// A backup to be made the state of a new manager.
+pub struct Restore {
+    /// The snapshot file.
+    pub file: PathBuf,
+    /// The data directory to be made.
+    pub data_dir: PathBuf,
+    /// The node's name.
+    pub node: String,
+    /// Its address; that which the node of this name had, unless given.
+    pub address: Option<IpAddr>,
+}
+
+/// Reads all of a snapshot file and says what is in it.
+///
+/// # Errors
+/// When it cannot be read or is damaged.
+pub fn inspect(file: &Path) -> Result<Value, Refusal> {
+    let summary = pontoon_store::inspect_snapshot(file).map_err(|e| unusable(file, &e))?;
+    Ok(summarize(file, &summary))
+}
+
+fn summarize(file: &Path, summary: &SnapshotSummary) -> Value {
+    json!({
+        "file": file,
+        "bytes": summary.bytes,
+        "revision": summary.revision,
+        "compactRevision": summary.compact_revision,
+        "keys": summary.keys,
+        "hash": format!("{:08x}", summary.hash),
+    })
+}
+
+/// The message of an error about a backup, without the way back that only a member has.
+fn unusable(file: &Path, error: &OpenError) -> Refusal {
+    let OpenError::Damaged { offset, reason, .. } = error else {
+        return Refusal::bad_request(chain(error));
+    };
+    Refusal::bad_request(format!(
+        "{} is no snapshot that can be used: at byte {offset}: {reason}; use another backup",
+        file.display()
+    ))
+}
+
+/// Makes the data directory of a new manager of a backup. Durable when this returns.
+///
+/// # Errors
+/// When the backup is damaged, or the directory belongs to a node already.
+pub fn restore(restore: &Restore) -> Result<Value, Refusal> {
+    check_name(&restore.node)?;
+    let (store, file) = (store_in(&restore.data_dir), membership_in(&restore.data_dir));
+    for path in [&store, &file] {
+        if path.exists() {
+            return Err(Refusal::conflict(format!(
+                "restore: {} exists: this directory belongs to a node already; give another with --data-dir, \
+                 or move that one away",
+                path.display()
+            )));
+        }
+    }
+    let state =
+        DetachedState::from_snapshot(&restore.file).map_err(|e| unusable(&restore.file, &e))?;
+    let found = json!({ "revision": state.revision(), "keys": state.keys() });
+    let (state, membership, member) = alone(state, &restore.node, restore.address)?;
+    make_dir(&restore.data_dir)?;
+    state.into_store(&store, &member).map_err(|e| Refusal::unavailable(chain(&e)))?;
+    membership.save(&file).map_err(|e| Refusal::internal(&e))?;
+    Ok(json!({
+        "node": membership.node,
+        "cluster": membership.cluster,
+        "address": membership.advertise,
+        "dataDir": restore.data_dir,
+        "revision": found["revision"],
+        "keys": found["keys"],
+    }))
+}
+
+/// Makes this manager the only one of its cluster, with the state it has. The daemon must have stopped being
+/// a member. What was there before is kept beside it. Durable when this returns.
+///
+/// # Errors
+/// When the state on the disk cannot be used; nothing is changed then.
+pub(crate) fn force_new_cluster(
+    config: &Config,
+    former: &Membership,
+) -> Result<Membership, Refusal> {
+    let node = former.node.as_str();
+    let (store, new) = (config.store_dir(), config.data_dir.join("store.forced"));
+    let before = config.data_dir.join("store.before-force");
+    let state = detach(&store)?;
+    let (state, membership, member) = alone(state, node, None)?;
+    let again = was_cut_short(config, former);
+    if again {
+        // The store that was exchanged then: what is in its place now is but what was made of it.
+        remove_dir(&before)?;
+        fs::rename(&new, &before).map_err(|e| disk("rename", &new, &e))?;
+    } else {
+        remove_dir(&new)?;
+    }
+    state.into_store(&new, &member).map_err(|e| Refusal::unavailable(chain(&e)))?;
+    // In one step: there is never no store. Should the membership not be written after it, the store's files
+    // say whose they are, and the same command ends the work.
+    renameat_with(CWD, &new, CWD, &store, RenameFlags::EXCHANGE)
+        .map_err(|e| disk("exchange", &store, &e.into()))?;
+    membership.save(&config.membership_file()).map_err(|e| Refusal::internal(&e))?;
+    if again {
+        remove_dir(&new)?;
+    } else {
+        remove_dir(&before)?;
+        fs::rename(&new, &before).map_err(|e| disk("rename", &new, &e))?;
+    }
+    Ok(membership)
+}
+
+/// Whether forcing a new cluster was cut short after the stores were exchanged and before the membership was
+/// written: then the store is another member's than the membership says, and that member's store lies beside it.
+pub(crate) fn was_cut_short(config: &Config, membership: &Membership) -> bool {
+    let whose = |name: &str| store_member(&config.data_dir.join(name)).ok();
+    let here = whose("store").is_some_and(|member| member != membership.store);
+    here && whose("store.forced") == Some(membership.store)
+}
+
+/// The state in a store that is being closed.
+fn detach(store: &Path) -> Result<DetachedState, Refusal> {
+    for _ in 0..CLOSING_TRIES {
+        match DetachedState::from_store(store) {
+            Err(OpenError::InUse { .. }) => std::thread::sleep(CLOSING_PAUSE),
+            other => return other.map_err(|e| Refusal::unavailable(chain(&e))),
+        }
+    }
+    Err(Refusal::unavailable(format!("{} is still in use", store.display())))
+}
+
+/// Makes a node the only manager: the other managers are removed as by `node rm`, workers stay.
+fn alone(
+    mut state: DetachedState,
+    name: &str,
+    address: Option<IpAddr>,
+) -> Result<(DetachedState, Membership, StoreMember), Refusal> {
+    let range = |range: Range| state.range(&range).map_err(|e| Refusal::internal(&e));
+    let cluster = range(Range::key(CLUSTER_KEY))?.kvs.into_iter().next().ok_or_else(|| {
+        Refusal::bad_request("there is no cluster in this state: it is not that of a manager")
+    })?;
+    let mut cluster: Cluster = decode(&cluster.value)?;
+    let records = range(Range::prefix(NODES_PREFIX))?.kvs;
+    let records: Result<Vec<NodeRecord>, Refusal> =
+        records.iter().map(|kv| decode(&kv.value)).collect();
+    let records = records?;
+    let node = manager_of(&records, name, address)?;
+    let mut txn = Txn::new()
+        .then(Put::new(node_key(name), encode(&node)))
+        .then(DeleteRange::key(gone_key(node.member)));
+    let now = Timestamp::now().as_second();
+    // A key is written once in a transaction: an address that goes from one node to another is only given.
+    txn = txn.then(Put::new(address_key(node.address), node.name.clone()));
+    let former = records.iter().find(|r| r.name == name && r.address != node.address);
+    if let Some(former) = former {
+        txn = txn.then(DeleteRange::key(address_key(former.address)));
+    }
+    for other in records.iter().filter(|r| r.role == Role::Manager && r.name != name) {
+        txn = txn
+            .then(DeleteRange::key(node_key(&other.name)))
+            .then(remember_gone(other, now))
+            .then(DeleteRange::key(resource::NODES.key(None, &other.name)));
+        if other.address != node.address {
+            txn = txn.then(DeleteRange::key(address_key(other.address)));
+        }
+    }
+    // As with every removal: whoever was removed knows the key that gossip is sealed with.
+    cluster.gossip_keys.rotate(GossipKey::random());
+    txn = txn.then(Put::new(CLUSTER_KEY, encode(&cluster)));
+    state.txn(txn).map_err(|e| Refusal::internal(&e))?;
+    let membership = first_membership(&cluster, &node)?;
+    let member = StoreMember {
+        id: node.store,
+        name: node.name,
+        address: SocketAddr::new(node.address, MANAGER_PORT),
+    };
+    Ok((state, membership, member))
+}
+
+/// The record of the node that goes on. One that was there before keeps its number, by which others know it;
+/// its id in the store is new.
+fn manager_of(
+    records: &[NodeRecord],
+    name: &str,
+    address: Option<IpAddr>,
+) -> Result<NodeRecord, Refusal> {
+    let known = records.iter().find(|record| record.name == name);
+    let address = address.or_else(|| known.map(|known| known.address)).ok_or_else(|| {
+        let names: Vec<&str> = records.iter().map(|record| record.name.as_str()).collect();
+        Refusal::bad_request(format!(
+            "{name} is no node of this state (it has {}), so its address is not known; give it with \
+             --advertise-addr, or the name of one of those with --node-name",
+            names.join(", ")
+        ))
+    })?;
+    if address.is_ipv6() {
+        return Err(crate::member::only_v4(address));
+    }
+    let is_other =
+        |r: &&NodeRecord| r.name != name && r.role == Role::Worker && r.address == address;
+    if let Some(other) = records.iter().find(is_other) {
+        return Err(Refusal::conflict(format!(
+            "{address} is the address of the worker {}; give another with --advertise-addr",
+            other.name
+        )));
+    }
+    Ok(NodeRecord {
+        name: name.to_owned(),
+        member: known.map_or_else(new_id, |known| known.member),
+        store: new_id(),
+        role: Role::Manager,
+        address,
+        request: known.map(|known| known.request.clone()).unwrap_or_default(),
+    })
+}
+
+/// Checks every byte of the log and the snapshots below a data directory that no daemon uses.
+///
+/// # Errors
+/// When there is no store, or a daemon uses it.
+pub fn verify(data_dir: &Path) -> Result<Value, Refusal> {
+    let dir = store_in(data_dir);
+    let report = pontoon_store::verify_store(&dir).map_err(|e| match e {
+        OpenError::InUse { .. } => Refusal::conflict(format!(
+            "{} is in use: stop the daemon first, or verify without --offline",
+            dir.display()
+        )),
+        error => Refusal::bad_request(chain(&error)),
+    })?;
+    Ok(describe(&dir, &report))
+}
+
+fn describe(dir: &Path, report: &StoreReport) -> Value {
+    let snapshots: Vec<Value> =
+        report.snapshots.iter().map(|(path, summary)| summarize(path, summary)).collect();
+    json!({
+        "dir": dir,
+        "good": report.problems.is_empty(),
+        "logFiles": report.log_files,
+        "logBytes": report.log_bytes,
+        "lastIndex": report.last_index,
+        "tornBytes": report.torn_bytes,
+        "snapshots": snapshots,
+        "problems": report.problems.iter().map(|e| chain(e)).collect::<Vec<_>>(),
+    })
+}
+
+/// Makes a directory for its owner alone. It is durable when this returns, with the directories above that were made
+/// for it.
+fn make_dir(dir: &Path) -> Result<(), Refusal> {
+    use std::os::unix::fs::PermissionsExt;
+    let failed = |e: io::Error| disk("make", dir, &e);
+    let whole = std::path::absolute(dir).map_err(failed)?;
+    let missing: Vec<&Path> = whole.ancestors().take_while(|dir| !dir.exists()).collect();
+    fs::create_dir_all(&whole).map_err(failed)?;
+    fs::set_permissions(&whole, fs::Permissions::from_mode(0o700)).map_err(failed)?;
+    for parent in missing.iter().filter_map(|made| made.parent()) {
+        File::open(parent).and_then(|dir| dir.sync_all()).map_err(failed)?;
+    }
+    Ok(())
+}
+
+fn remove_dir(dir: &Path) -> Result<(), Refusal> {
+    match fs::remove_dir_all(dir) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(disk("remove", dir, &error)),
+        _ => Ok(()),
+    }
+}
+
+fn disk(action: &str, path: &Path, error: &io::Error) -> Refusal {
+    Refusal::unavailable(format!("{action} {}: {error}", path.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use async_trait::async_trait;
+    use bytes::Bytes;
+    use pontoon_store::{BoxedStream, Store, StoreConfig, Transport};
+
+    use super::*;
+    use crate::join::found;
+
+    /// A store alone calls nobody.
+    struct Nobody;
+
+    #[async_trait]
+    impl Transport for Nobody {
+        async fn connect(&self, _: &StoreMember) -> io::Result<BoxedStream> {
+            Err(io::ErrorKind::ConnectionRefused.into())
+        }
+    }
+
+    fn config(dir: &Path) -> Config {
+        Config {
+            data_dir: dir.join("data"),
+            run_dir: dir.join("run"),
+            node_name: "a".to_owned(),
+            cgroup_parent: String::new(),
+            insecure_registries: Vec::new(),
+            default_registry: None,
+            registry_ca: Vec::new(),
+            labels: Vec::new(),
+        }
+    }
+
+    fn record(number: u8, name: &str, role: Role) -> NodeRecord {
+        NodeRecord {
+            name: name.to_owned(),
+            member: u64::from(number),
+            store: u64::from(number) + 100,
+            role,
+            address: [10, 0, 0, number].into(),
+            request: String::new(),
+        }
+    }
+
+    /// What lies on the disk of the manager a of a cluster with another manager and a worker; and a backup.
+    async fn manager(config: &Config) -> (Membership, PathBuf) {
+        let ranges = ("10.244.0.0/16".parse().unwrap(), "10.96.0.0/16".parse().unwrap());
+        let (cluster, membership) = found("a", [10, 0, 0, 1].into(), ranges).unwrap();
+        make_dir(&config.data_dir).unwrap();
+        membership.save(&config.membership_file()).unwrap();
+        let opened = StoreConfig::new(config.store_dir(), membership.store);
+        let store = Store::open(opened, Arc::new(Nobody)).await.unwrap();
+        let me = StoreMember {
+            id: membership.store,
+            name: "a".to_owned(),
+            address: SocketAddr::new(membership.advertise, MANAGER_PORT),
+        };
+        store.bootstrap(me).await.unwrap();
+        let mut txn = Txn::new().then(Put::new(CLUSTER_KEY, encode(&cluster)));
+        let others = [record(2, "b", Role::Manager), record(3, "w", Role::Worker)];
+        for node in [membership.record()].iter().chain(&others) {
+            txn = txn
+                .then(Put::new(node_key(&node.name), encode(node)))
+                .then(Put::new(address_key(node.address), node.name.clone()))
+                .then(Put::new(resource::NODES.key(None, &node.name), "{}"));
+        }
+        store.txn(txn).await.unwrap();
+        let file = config.data_dir.with_file_name("backup");
+        let mut stream = store.snapshot_stream().await.unwrap();
+        let mut bytes = Vec::new();
+        while let Some(chunk) = stream.next().await {
+            bytes.extend_from_slice(&chunk.unwrap());
+        }
+        fs::write(&file, bytes).unwrap();
+        drop(stream);
+        store.shutdown().await;
+        (membership, file)
+    }
+
+    /// The names of the nodes, of the node objects, and of whose addresses are known.
+    fn nodes(state: &DetachedState) -> [Vec<String>; 3] {
+        let keys = |prefix: Bytes| {
+            let found = state.range(&Range::prefix(prefix.clone())).unwrap().kvs;
+            let name = |key: &[u8]| String::from_utf8(key[prefix.len()..].to_vec()).unwrap();
+            found.iter().map(|kv| name(&kv.key)).collect()
+        };
+        let addresses = address_key([10, 0, 0, 1].into());
+        let addresses = addresses.slice(..addresses.len() - "10.0.0.1".len());
+        [keys(NODES_PREFIX.into()), keys(resource::NODES.prefix(None).into()), keys(addresses)]
+    }
+
+    #[tokio::test]
+    async fn forcing_that_was_cut_short_is_ended_by_the_next_and_loses_nothing() {
+        let dir = tempfile::tempdir().unwrap();
+        let config = config(dir.path());
+        let (former, _) = manager(&config).await;
+        assert!(!was_cut_short(&config, &former));
+        let (forced, before) =
+            (config.data_dir.join("store.forced"), config.data_dir.join("store.before-force"));
+        let work = |config: &Config| {
+            let (config, former) = (config.clone(), former.clone());
+            tokio::task::spawn_blocking(move || force_new_cluster(&config, &former).unwrap())
+        };
+        let first = work(&config).await.unwrap();
+        assert_eq!(first.member, former.member, "others know it by that");
+        assert_eq!(store_member(&config.store_dir()).unwrap(), first.store);
+        assert_eq!(store_member(&before).unwrap(), former.store, "what was there is kept");
+        // The power fails between the exchange and the writing of the membership.
+        former.save(&config.membership_file()).unwrap();
+        fs::rename(&before, &forced).unwrap();
+        assert!(was_cut_short(&config, &former));
+        let second = work(&config).await.unwrap();
+        assert_eq!(store_member(&config.store_dir()).unwrap(), second.store);
+        assert_eq!(store_member(&before).unwrap(), former.store, "what was there is kept");
+        assert!(!forced.exists() && !was_cut_short(&config, &second));
+        let loaded = Membership::load(&config.membership_file()).unwrap().unwrap();
+        assert_eq!((loaded.store, &loaded.cluster), (second.store, &former.cluster));
+        let state = DetachedState::from_store(&config.store_dir()).unwrap();
+        assert_eq!(nodes(&state), [["a", "w"], ["a", "w"], ["10.0.0.1", "10.0.0.3"]]);
+    }
+
+    #[tokio::test]
+    async fn a_backup_becomes_a_manager_of_an_old_name_or_a_new_one_and_overwrites_nothing() {
+        let dir = tempfile::tempdir().unwrap();
+        let (former, file) = manager(&config(dir.path())).await;
+        let restored = |name: &str, node: &str, address: Option<[u8; 4]>| {
+            let data_dir = dir.path().join(name).join("deep/data");
+            let (file, node) = (file.clone(), node.to_owned());
+            let made =
+                restore(&Restore { file, data_dir, node, address: address.map(IpAddr::from) });
+            made.map(|_| ()).map_err(|refusal| refusal.message)
+        };
+        let found = |name: &str| {
+            let data_dir = dir.path().join(name).join("deep/data");
+            let membership = Membership::load(&membership_in(&data_dir)).unwrap().unwrap();
+            let store = store_in(&data_dir);
+            assert_eq!(store_member(&store).unwrap(), membership.store);
+            (membership, nodes(&DetachedState::from_store(&store).unwrap()))
+        };
+        restored("same", "a", None).unwrap();
+        let (membership, names) = found("same");
+        assert_eq!((&membership.cluster, membership.member), (&former.cluster, former.member));
+        assert_ne!(membership.store, former.store);
+        assert_eq!(names, [["a", "w"], ["a", "w"], ["10.0.0.1", "10.0.0.3"]]);
+        let again = restored("same", "a", None).unwrap_err();
+        assert!(again.contains("belongs to a node already"), "{again}");
+        // Another name at the address of a manager that is gone, and at a new one.
+        for (name, address) in [("taken", [10, 0, 0, 2]), ("new", [10, 0, 0, 9])] {
+            restored(name, "z", Some(address)).unwrap();
+            let (membership, [nodes, objects, addresses]) = found(name);
+            assert_eq!(membership.advertise, IpAddr::from(address));
+            assert_eq!(
+                (nodes, objects),
+                (["w", "z"].map(str::to_owned).to_vec(), vec!["w".to_owned()])
+            );
+            let mut known = [membership.advertise.to_string(), "10.0.0.3".to_owned()];
+            known.sort();
+            assert_eq!(addresses, known);
+        }
+        let unknown = restored("unknown", "z", None).unwrap_err();
+        assert!(unknown.contains("--advertise-addr") && unknown.contains("a, b, w"), "{unknown}");
+        let worker = restored("worker", "z", Some([10, 0, 0, 3])).unwrap_err();
+        assert!(worker.contains("the worker w"), "{worker}");
+    }
+}
