@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, HashSet};
 use std::hash::{DefaultHasher, Hash, Hasher};
 
 use crate::model::{Expiry, State, Step};
-use crate::op::{Answer, Call, Fate, History, Op, Operation};
+use crate::op::{Answer, Call, Fate, History, Kv, Op, Operation};
 
 /// Steps of the search for one group before it is given up.
 const STEPS: u64 = 300_000;
@@ -39,7 +39,7 @@ pub enum Verdict {
 pub fn linearize(history: &History) -> Verdict {
     let without_slack = |ns: u64, ttl: u64| ns.saturating_add(ttl.saturating_mul(1_000_000_000));
     let expiry: Expiry<'_> = history.expiry.as_deref().unwrap_or(&without_slack);
-    let written = history.written();
+    let (written, read) = (history.written(), history.read());
     let mut steps = 0;
     for group in groups(history) {
         // What nobody saw need not have happened: most often it is not needed to explain the rest.
@@ -48,7 +48,7 @@ pub fn linearize(history: &History) -> Verdict {
         // First the most likely orders alone; there is no anomaly before all of them were tried.
         let attempts = [(&seen, true), (&group, true), (&seen, false), (&group, false)];
         for (at, (operations, eager)) in attempts.into_iter().enumerate() {
-            let mut search = Search::new(operations, &written, expiry, eager);
+            let mut search = Search::new(operations, (&written, &read), expiry, eager);
             let verdict = search.run();
             steps += search.steps;
             match verdict {
@@ -149,7 +149,7 @@ enum Choice {
 impl<'h> Search<'h> {
     fn new(
         group: &[&'h Operation],
-        written: &BTreeMap<u64, u64>,
+        (written, read): (&BTreeMap<u64, u64>, &'h BTreeMap<u64, Kv>),
         expiry: Expiry<'h>,
         eager: bool,
     ) -> Search<'h> {
@@ -161,7 +161,7 @@ impl<'h> Search<'h> {
                 ttl.insert(lease, seconds);
             }
         }
-        let steps_of: Vec<Step<'h>> = operations.iter().map(|o| step(o, written)).collect();
+        let steps_of: Vec<Step<'h>> = operations.iter().map(|o| step(o, written, read)).collect();
         let rank = operations
             .iter()
             .zip(&steps_of)
@@ -357,7 +357,11 @@ impl<'h> Search<'h> {
     }
 }
 
-fn step<'h>(operation: &'h Operation, written: &BTreeMap<u64, u64>) -> Step<'h> {
+fn step<'h>(
+    operation: &'h Operation,
+    written: &BTreeMap<u64, u64>,
+    read: &'h BTreeMap<u64, Kv>,
+) -> Step<'h> {
     let answer = match &operation.fate {
         Fate::Answered(_, answer) => Some(answer),
         Fate::Unknown => None,
@@ -376,7 +380,7 @@ fn step<'h>(operation: &'h Operation, written: &BTreeMap<u64, u64>) -> Step<'h> 
         },
         _ => (0, None),
     };
-    Step { call: &operation.call, answer, asked_ns: operation.asked.ns, revision, held }
+    Step { call: &operation.call, answer, asked_ns: operation.asked.ns, revision, held, read }
 }
 
 fn digest(done: &[bool], state: &State) -> u64 {

@@ -27,6 +27,8 @@ pub(crate) struct Step<'h> {
     pub(crate) revision: u64,
     /// Whether the compares held, where what was seen tells.
     pub(crate) held: Option<bool>,
+    /// Each value as somebody read it.
+    pub(crate) read: &'h BTreeMap<u64, Kv>,
 }
 
 /// When leases may end.
@@ -165,7 +167,11 @@ impl State {
                     wrote = true;
                     // What nobody saw is one as good as the other.
                     let unseen = step.answer.is_none() && step.revision == 0;
-                    Effect::Kv(self.put(key, if unseen { 0 } else { *value }, *lease, said))
+                    let before = self.put(key, if unseen { 0 } else { *value }, *lease, said);
+                    if !step.read.get(value).is_none_or(|read| self.is_there(key, read)) {
+                        return None;
+                    }
+                    Effect::Kv(before)
                 }
                 Op::Delete(key) => {
                     let gone = self.keys.remove(key).is_some();
@@ -187,6 +193,11 @@ impl State {
         Some(())
     }
 
+    /// True if a key is as somebody read it.
+    fn is_there(&self, key: &str, read: &Kv) -> bool {
+        self.keys.get(key).is_some_and(|kv| is_same(kv, read))
+    }
+
     fn put(&mut self, key: &str, value: u64, lease: i64, revision: u64) -> Option<Kv> {
         let before = self.keys.get(key).cloned();
         let kv = Kv {
@@ -201,16 +212,18 @@ impl State {
     }
 }
 
+fn is_same(here: &Kv, seen: &Kv) -> bool {
+    here.value == seen.value
+        && (here.modified == 0 || here.modified == seen.modified)
+        && (here.created == 0 || here.created == seen.created)
+        && here.version == seen.version
+        && here.lease == seen.lease
+}
+
 /// Whether what should be there is what was seen; what is 0 here is not known.
 fn matches_seen(here: &Effect, seen: &Effect) -> bool {
     match (here, seen) {
-        (Effect::Kv(Some(here)), Effect::Kv(Some(seen))) => {
-            here.value == seen.value
-                && (here.modified == 0 || here.modified == seen.modified)
-                && (here.created == 0 || here.created == seen.created)
-                && here.version == seen.version
-                && here.lease == seen.lease
-        }
+        (Effect::Kv(Some(here)), Effect::Kv(Some(seen))) => is_same(here, seen),
         (_, Effect::Untold) => true,
         (here, seen) => here == seen,
     }

@@ -232,4 +232,10 @@ impl History {
         }
         written
     }
+
+    /// Each value as somebody read it.
+    pub(crate) fn read(&self) -> BTreeMap<u64, Kv> {
+        let seen = self.operations.iter().flat_map(Operation::seen);
+        seen.map(|(_, kv)| (kv.value, kv.clone())).collect()
+    }
 }
