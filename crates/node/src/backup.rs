@@ -260,6 +260,10 @@ pub fn verify(data_dir: &Path) -> Result<Value, Refusal> {
             "{} is in use: stop the daemon first, or verify without --offline",
             dir.display()
         )),
+        _ if !dir.exists() => Refusal::not_found(format!(
+            "verify {}: there is no store, so this is not the data directory of a manager; give that with --data-dir",
+            dir.display()
+        )),
         error => Refusal::bad_request(chain(&error)),
     })?;
     Ok(describe(&dir, &report))
@@ -466,6 +470,12 @@ mod tests {
             known.sort();
             assert_eq!(addresses, known);
         }
+        assert_eq!(verify(&dir.path().join("new/deep/data")).unwrap()["good"], true);
+        let nowhere = verify(&dir.path().join("none")).unwrap_err().message;
+        assert!(
+            nowhere.contains("there is no store") && !dir.path().join("none").exists(),
+            "{nowhere}"
+        );
         let unknown = restored("unknown", "z", None).unwrap_err();
         assert!(unknown.contains("--advertise-addr") && unknown.contains("a, b, w"), "{unknown}");
         let worker = restored("worker", "z", Some([10, 0, 0, 3])).unwrap_err();
