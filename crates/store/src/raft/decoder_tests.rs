@@ -47,7 +47,7 @@ fn proposal(number: u64, key: &str, value: &[u8]) -> Proposal {
             Command::Txn(Txn::new().when(absent).then(put).then(inner))
         }
     };
-    Proposal { client: 1, seq: number, floor: 0, command }
+    Proposal { client: 1, seq: number, floor: 0, command: command.into() }
 }
 
 /// A good frame or record.
@@ -103,7 +103,7 @@ fn nested(depth: usize) -> Entry {
     let innermost = Txn::new().then(Put::new("key", "value"));
     let txn = (0..depth).fold(innermost, |inner, _| Txn::new().then(Op::from(inner)));
     // As it comes in a frame: not decoded yet.
-    let command = Command::Txn(txn);
+    let command = Command::Txn(txn).into();
     let entry = Entry::encode(vec![Proposal { client: 1, seq: 1, floor: 0, command }]);
     Entry::from_encoded(entry.encoded().clone())
 }
