@@ -136,7 +136,7 @@ pub(crate) enum Command {
     Kubeconfig(Kubeconfig),
     /// Write the certificates that etcd's clients need, and print the environment of etcdctl (on a manager)
     #[command(
-        after_help = "Example:\n  eval \"$(pontoon etcd-env)\" && etcdctl get --prefix /registry/pods/"
+        after_help = "Examples:\n  eval \"$(pontoon etcd-env)\" && etcdctl get --prefix /registry/pods/"
     )]
     EtcdEnv(EtcdEnv),
     /// The replicated state: backups, and whether it is whole

@@ -29,26 +29,26 @@ pub(crate) enum Store {
 #[derive(Subcommand)]
 pub(crate) enum Snapshot {
     /// Write all of the state to a new file (on a manager); it holds the cluster's secrets
-    #[command(after_help = "Example:\n  pontoon store snapshot save /backup/pontoon.snap")]
+    #[command(after_help = "Examples:\n  pontoon store snapshot save /backup/pontoon.snap")]
     Save {
         /// The file to make; one that exists is not overwritten
         file: PathBuf,
     },
     /// Check every byte of a file and say what is in it
-    #[command(after_help = "Example:\n  pontoon store snapshot status /backup/pontoon.snap")]
+    #[command(after_help = "Examples:\n  pontoon store snapshot status /backup/pontoon.snap")]
     Status {
         /// A file that `pontoon store snapshot save`, or `etcdctl snapshot save` on Pontoon, has written
         file: PathBuf,
     },
     /// Make the data directory of a manager of a file; it goes on as the only one
     #[command(
-        after_help = "Example:\n  pontoon store snapshot restore /backup/pontoon.snap --node-name a --data-dir /var/lib/pontoon\n  pontoon daemon --node-name a"
+        after_help = "Examples:\n  pontoon store snapshot restore /backup/pontoon.snap --node-name a --data-dir /var/lib/pontoon\n  pontoon daemon --node-name a"
     )]
     Restore {
         /// A file that `pontoon store snapshot save`, or `etcdctl snapshot save` on Pontoon, has written
         file: PathBuf,
         /// The manager's name [default: the host name]
-        #[arg(long, env = "PONTOON_NODE_NAME", value_name = "NAME")]
+        #[arg(long, env = "PONTOON_NODE_NAME", hide_env_values = true, value_name = "NAME", value_parser = super::values::node_name)]
         node_name: Option<String>,
         /// Its address [default: that which the node of this name had]
         #[arg(long, value_name = "ADDR")]
