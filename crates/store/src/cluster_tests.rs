@@ -174,6 +174,10 @@ fn a_member_far_behind_gets_a_snapshot() {
         for number in 300..400 {
             cluster.store(leader).put(format!("{number:03}"), vec![1; 300]).await.expect("written");
         }
+        // What is on its way to a member is kept until the attempt has failed.
+        while cluster.store(leader).status().log_bytes > 100_000 {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
         cluster.start(behind).await;
         let read =
             cluster.store(behind).range(Range::prefix(""), Read::Linearizable).await.unwrap();
