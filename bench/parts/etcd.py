@@ -160,9 +160,10 @@ class Bench:
     def __init__(self, options):
         self.options = options
         self.target = os.environ.get("CARGO_TARGET_DIR", "/tmp/etcd-bench-target")
-        manifest = options.peers.copy() / "etcd-bench/Cargo.toml"
-        build = ["cargo", "build", "--quiet", "--release", "--manifest-path", manifest]
-        subprocess.run(build, check=True, env={**os.environ, "CARGO_TARGET_DIR": self.target})
+        # In its own directory: in this one cargo would follow this workspace's settings, the target's name in paths too.
+        source = options.peers.copy() / "etcd-bench"
+        build = ["cargo", "build", "--quiet", "--release"]
+        subprocess.run(build, check=True, cwd=source, env={**os.environ, "CARGO_TARGET_DIR": self.target})
 
     def run(self, op, nodes, clients, *more, seconds=None):
         """The numbers that the client prints in its last line."""

@@ -244,6 +244,7 @@ fn manager_of(
         member: known.map_or_else(new_id, |known| known.member),
         store: new_id(),
         role: Role::Manager,
+        learner: false,
         address,
         request: known.map(|known| known.request.clone()).unwrap_or_default(),
     })
@@ -351,6 +352,7 @@ mod tests {
             member: u64::from(number),
             store: u64::from(number) + 100,
             role,
+            learner: false,
             address: [10, 0, 0, number].into(),
             request: String::new(),
         }

@@ -81,6 +81,9 @@ pub struct NodeRecord {
     pub store: u64,
     /// The role it is to have. It differs from the role in its certificate while it is promoted or demoted.
     pub role: Role,
+    /// A manager whose copy of the state is kept up and does not count, until it is promoted once more.
+    #[serde(default)]
+    pub learner: bool,
     pub address: IpAddr,
     /// Digest of the request with which it joined: the node that made it may ask again, should it not have heard the
     /// answer.
@@ -93,6 +96,12 @@ impl NodeRecord {
     #[must_use]
     pub fn is_of(&self, peer: &Peer) -> bool {
         self.name == peer.name && Some(self.member) == peer.member
+    }
+
+    /// Whether it is a manager whose vote is counted.
+    #[must_use]
+    pub fn has_vote(&self) -> bool {
+        self.role == Role::Manager && !self.learner
     }
 }
 
@@ -207,8 +216,12 @@ impl Records {
             }
             let managers: Vec<_> =
                 nodes.iter().filter(|(node, _)| node.role == Role::Manager).collect();
-            check_staying(name, managers.iter().map(|(node, _)| node), &answers)?;
+            if demoted.has_vote() {
+                let voters = managers.iter().map(|(node, _)| node).filter(|node| node.has_vote());
+                check_staying(name, voters, &answers)?;
+            }
             demoted.role = Role::Worker;
+            demoted.learner = false;
             let unchanged = |(node, revision): &&(NodeRecord, u64)| {
                 Compare::unchanged(node_key(&node.name), *revision)
             };
@@ -220,11 +233,12 @@ impl Records {
         }
     }
 
-    /// Makes a node a manager. Answers its record as it is then.
+    /// Makes a node a manager, and a worker a learner first where that is asked for: a learner that is promoted
+    /// again has a vote. Answers its record as it is then.
     ///
     /// # Errors
     /// When there is no such node, or the store refuses.
-    pub async fn promote(&self, name: &str) -> Result<NodeRecord, Refusal> {
+    pub async fn promote(&self, name: &str, learner: bool) -> Result<NodeRecord, Refusal> {
         loop {
             let found = self.get::<NodeRecord>(node_key(name), Read::Linearizable).await?;
             let (mut node, revision) = found.ok_or_else(|| no_such_node(name))?;
@@ -232,6 +246,7 @@ impl Records {
                 node.store = new_id();
             }
             node.role = Role::Manager;
+            node.learner = learner;
             if self.swap(node_key(name), revision, encode(&node)).await? {
                 return Ok(node);
             }
@@ -552,6 +567,7 @@ mod tests {
             member: 1,
             store: 1,
             role: Role::Manager,
+            learner: false,
             address: IpAddr::from([192, 0, 2, 1]),
             request: String::new(),
         };

@@ -160,6 +160,16 @@ impl Managers {
         })
     }
 
+    /// Writes into the record of a node that its vote is counted from now on: after it is, so that a learner that is too
+    /// far behind stays one.
+    async fn note_vote(&self, id: u64) -> Result<(), MembersError> {
+        let nodes = self.nodes().await?;
+        let node = nodes.iter().find(|node| node.store == id && node.learner);
+        let Some(node) = node else { return Ok(()) };
+        let noted = self.records.promote(&node.name, false).await;
+        noted.map(drop).map_err(|refusal| MembersError::Refused(refusal.message))
+    }
+
     /// Waits for a node to leave the store's members by itself, but not for long.
     async fn wait_until_gone(&self, id: u64) {
         let gone = async {
@@ -187,29 +197,30 @@ impl Members for Managers {
 
     async fn add(&self, peer_urls: &[String], learner: bool) -> Result<MemberInfo, MembersError> {
         let hosts = hosts(peer_urls)?;
-        if learner {
-            return Err(MembersError::Refused(
-                "a manager is a learner only until it has caught up; add it without --learner"
-                    .to_owned(),
-            ));
-        }
         let nodes = self.nodes().await?;
         let node = nodes.iter().find(|node| hosts.iter().any(|host| host.is(node)));
         let Some(node) = node else { return Err(unknown(peer_urls)) };
         if node.role == Role::Manager {
             return Err(MembersError::Exists);
         }
-        let changed = roles::promote(&self.records, &self.store, &node.name).await;
+        let changed = roles::promote(&self.records, &self.store, &node.name, learner).await;
         let node = changed.map_err(|refusal| MembersError::Refused(refusal.message))?;
         let address = SocketAddr::new(node.address, MANAGER_PORT);
-        Ok(self.describe(node.store, &node.name, address))
+        Ok(MemberInfo { is_learner: learner, ..self.describe(node.store, &node.name, address) })
     }
 
     async fn promote(&self, id: u64) -> Result<(), MembersError> {
         let found = self.store.members().into_iter().find(|status| status.member.id == id);
         match found.ok_or(MembersError::NotFound)?.role {
-            StoreRole::Voter => Err(MembersError::NotLearner),
-            StoreRole::Learner => self.store.promote_member(id).await.map_err(of_store),
+            StoreRole::Voter => {
+                // Whoever promoted it may not have come to write so.
+                self.note_vote(id).await?;
+                Err(MembersError::NotLearner)
+            }
+            StoreRole::Learner => {
+                self.store.promote_member(id).await.map_err(of_store)?;
+                self.note_vote(id).await
+            }
         }
     }
 

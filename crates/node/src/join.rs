@@ -192,6 +192,7 @@ pub(crate) async fn admit(records: &Records, request: JoinRequest) -> Result<Joi
         member: new_id(),
         store: new_id(),
         role,
+        learner: false,
         address: request.address,
         request: digest,
     };
@@ -309,6 +310,7 @@ pub(crate) fn found(
         member,
         store,
         role: Role::Manager,
+        learner: false,
         address,
         request: String::new(),
     };

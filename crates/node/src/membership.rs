@@ -71,6 +71,7 @@ impl Membership {
             member: self.member,
             store: self.store,
             role: self.role,
+            learner: false,
             address: self.advertise,
             request: String::new(),
         }

@@ -6,7 +6,8 @@ use crate::cluster::{NodeRecord, Records, no_such_node};
 use crate::identity::Role;
 use crate::rpc::Refusal;
 
-/// Makes a node a manager: writes its role; durable on a quorum when it returns.
+/// Makes a node a manager, one without a vote where it is to be a `learner` first: writes its role; durable on a quorum
+/// when it returns.
 ///
 /// # Errors
 /// When there is no such node, or it is about to become a worker.
@@ -14,6 +15,7 @@ pub(crate) async fn promote(
     records: &Records,
     store: &Store,
     name: &str,
+    learner: bool,
 ) -> Result<NodeRecord, Refusal> {
     let nodes = records.nodes(Read::Linearizable).await?;
     let node = nodes.iter().find(|node| node.name == name).ok_or_else(|| no_such_node(name))?;
@@ -23,5 +25,5 @@ pub(crate) async fn promote(
             "{name} is about to become a worker; promote it again in a moment, when that is done"
         )));
     }
-    records.promote(name).await
+    records.promote(name, learner).await
 }

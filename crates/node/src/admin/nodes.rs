@@ -106,6 +106,7 @@ fn manager_status(member: &Member, record: &NodeRecord) -> Value {
         None => "Joining",
         Some(_) if is_lost => "Unreachable",
         Some(status) if status.is_leader => "Leader",
+        Some(_) if record.learner => "Learner",
         Some(_) => "Reachable",
     })
 }
@@ -142,7 +143,7 @@ pub(super) async fn change_role(
     let node = shared
         .with_member(async |member| {
             let manager = member.manager()?.with_quorum()?;
-            roles::promote(&manager.records, &manager.store, name).await
+            roles::promote(&manager.records, &manager.store, name, false).await
         })
         .await?;
     Ok(json!({ "name": node.name, "role": node.role }))
@@ -181,9 +182,9 @@ pub(super) async fn remove(
 
 /// What is to be known when this one of the nodes is a manager no more.
 fn warning_without(nodes: &[NodeRecord], name: &str) -> Option<String> {
-    let managers = || nodes.iter().filter(|node| node.role == Role::Manager);
-    let staying = managers().filter(|node| node.name != name).count();
-    if staying == managers().count() { None } else { tolerance(staying) }
+    let voters = || nodes.iter().filter(|node| node.has_vote());
+    let staying = voters().filter(|node| node.name != name).count();
+    if staying == voters().count() { None } else { tolerance(staying) }
 }
 
 #[cfg(test)]

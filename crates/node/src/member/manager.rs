@@ -210,12 +210,23 @@ impl Manager {
         .await;
     }
 
-    /// Asks to be made a voter until this manager is one.
+    /// Asks to be made a voter until this manager is one. One that is to be a learner rests as such until its record
+    /// says otherwise.
     pub(super) async fn become_member(self, member: Member) {
         let id = member.membership().store;
         let stop = member.inner.stop.clone();
+        let mut records = self.source.records.clone();
         let mut pause = ASK_PAUSE;
         while !self.is_voter(id) {
+            let rests = records.borrow_and_update().iter().any(|r| r.store == id && r.learner);
+            if rests && self.has_role(id, StoreRole::Learner) {
+                self.settle(&member).await;
+                tokio::select! {
+                    changed = records.changed() => if changed.is_err() { return },
+                    () = stop.cancelled() => return,
+                }
+                continue;
+            }
             let ask = async {
                 if let Err(refusal) =
                     member.inner.client.call::<_, ()>(Method::POST, "/v1/member", &()).await
@@ -237,11 +248,16 @@ impl Manager {
                 () = stop.cancelled() => return,
             }
         }
+        self.settle(&member).await;
+    }
+
+    /// What is left to do when this manager is a member of the store.
+    async fn settle(&self, member: &Member) {
         tokio::select! {
             () = self.view.synced() => member.settle(),
-            () = stop.cancelled() => return,
+            () = member.inner.stop.cancelled() => return,
         }
-        self.keep_kubeconfig(&member).await;
+        self.keep_kubeconfig(member).await;
     }
 
     /// Writes the administrator's kubeconfig when there is none, or its certificate is old.
@@ -252,7 +268,11 @@ impl Manager {
     }
 
     fn is_voter(&self, id: u64) -> bool {
-        self.store.members().iter().any(|m| m.member.id == id && m.role == StoreRole::Voter)
+        self.has_role(id, StoreRole::Voter)
+    }
+
+    fn has_role(&self, id: u64, role: StoreRole) -> bool {
+        self.store.members().iter().any(|m| m.member.id == id && m.role == role)
     }
 
     async fn write_kubeconfig(&self, member: &Member) -> Result<(), Refusal> {

@@ -280,7 +280,11 @@ impl ManagerService {
         }
         let address = std::net::SocketAddr::new(node.address, MANAGER_PORT);
         let member = Member { id: node.store, name: node.name.clone(), address };
-        self.store.add_member(member).await.map_err(|e| Refusal::internal(&e))?;
+        let added = match node.learner {
+            true => self.store.add_learner(member).await,
+            false => self.store.add_member(member).await,
+        };
+        added.map_err(|e| Refusal::internal(&e))?;
         Ok(json(&()))
     }
 

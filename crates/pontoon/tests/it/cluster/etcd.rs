@@ -76,8 +76,12 @@ fn etcdctl_at_a_cluster() {
     etcdctl(&world, &["a"], &["member", "remove", &b]).expect_ok();
     becomes_worker(&world, "b");
     etcdctl(&world, &["a"], &["put", "k", "w"]).expect_ok();
-    // Once more, and this time it is asked itself.
-    let b = promote_b(&world);
+    // Once more, a learner first, and this time it is asked itself.
+    let b = learner_b(&world);
+    etcdctl(&world, &["a"], &["member", "promote", &b]).expect_ok();
+    let again = etcdctl(&world, &["a"], &["member", "promote", &b]).expect_error();
+    assert!(again.contains("can only promote a learner member"), "{again}");
+    assert_eq!(manager_status(&world, "b"), "Reachable");
     etcdctl(&world, &["b"], &["member", "remove", &b]).expect_ok();
     becomes_worker(&world, "b");
     etcdctl(&world, &["a"], &["put", "k", "x"]).expect_ok();
@@ -91,6 +95,30 @@ fn promote_b(world: &World) -> String {
     etcdctl(world, &["a"], &["member", "add", "b", "--peer-urls", &url]).expect_ok();
     wait("b serves", || etcdctl(world, &["b"], &["get", "k"]).ok.then_some(()));
     wait("both are members", || number(world, "b").filter(|_| members(world).len() == 2))
+}
+
+/// Makes b a manager whose copy does not count; answers with its number.
+fn learner_b(world: &World) -> String {
+    let url = format!("https://{}:2380", address(world, "b"));
+    let add = ["member", "add", "b", "--learner", "--peer-urls", &url];
+    etcdctl(world, &["a"], &add).expect_ok();
+    wait("b serves", || etcdctl(world, &["b"], &["get", "k"]).ok.then_some(()));
+    wait("b is a learner", || (manager_status(world, "b") == "Learner").then_some(()));
+    let listed = etcdctl(world, &["a"], &["member", "list"]).expect_ok().out;
+    let is_learner = |line: &&str| line.contains(", b,") && line.ends_with("true");
+    assert_eq!(listed.lines().filter(is_learner).count(), 1, "{listed}");
+    // Without its vote there is one voter, whose loss would be that of the cluster.
+    let a = number(world, "a").expect("a is a member");
+    let refused = etcdctl(world, &["a"], &["member", "remove", &a]).expect_error();
+    assert!(refused.contains("not enough started members"), "{refused}");
+    number(world, "b").expect("b is a member")
+}
+
+fn manager_status(world: &World, name: &str) -> String {
+    let listed = world.json_or_null("a", &["node", "ls"]);
+    let nodes = listed["nodes"].as_array().cloned().unwrap_or_default();
+    let node = nodes.iter().find(|node| node["name"] == name);
+    node.and_then(|node| node["managerStatus"].as_str()).unwrap_or_default().to_owned()
 }
 
 fn number(world: &World, name: &str) -> Option<String> {
@@ -114,10 +142,7 @@ fn a_silent_manager_is_removed_and_learns_it_when_it_comes_back() {
     let b = wait("all are members", || number(&world, "b").filter(|_| members(&world).len() == 3));
     world.hold_daemon("b");
     wait("b is missed", || {
-        let nodes = world.json_or_null("a", &["node", "ls"]);
-        let status =
-            &nodes["nodes"].as_array()?.iter().find(|n| n["name"] == "b")?["managerStatus"];
-        (status == "Unreachable").then_some(())
+        (manager_status(&world, "b") == "Unreachable").then_some(())
     });
     let c = number(&world, "c").unwrap();
     let refused = etcdctl(&world, &["a"], &["member", "remove", &c]).expect_error();
