@@ -177,7 +177,8 @@ impl Core {
         }
         let last = self.log.ends().1.map_or(0, |last| last.index);
         let entries = last.saturating_sub(status.matched.unwrap_or(0));
-        if status.matched.is_none() || entries > CAUGHT_UP {
+        // One that does not answer would be wanted for the quorum of its own promotion.
+        if status.matched.is_none() || entries > CAUGHT_UP || !self.answers(status) {
             return Err(MemberError::Behind { id, entries }.into());
         }
         self.make_voter(id).await
@@ -251,11 +252,15 @@ impl Core {
     async fn wait_until_caught_up(&self, id: MemberId) -> Result<(), Failed> {
         let began = Instant::now();
         let wait = self.engine.wait(Some(CHANGE_TIMEOUT));
+        let patience = self.patience();
         let near = |metrics: &RaftMetrics<Types>| {
             let Some(replication) = &metrics.replication else { return true };
             let matched = replication.get(&id).and_then(|matched| matched.as_ref());
             let last = metrics.last_log_index.unwrap_or(0);
-            matched.is_some_and(|matched| matched.index() + CAUGHT_UP >= last)
+            // What it has may be known from a time when it still answered.
+            let heard = metrics.heartbeat.as_ref().and_then(|heard| heard.get(&id)?.as_ref());
+            heard.is_some_and(|heard| heard.elapsed() < patience)
+                && matched.is_some_and(|matched| matched.index() + CAUGHT_UP >= last)
         };
         match wait.metrics(near, "a new member catches up").await {
             Ok(metrics) if metrics.replication.is_none() => {
@@ -272,7 +277,12 @@ impl Core {
 
     async fn remove_here(&self, id: MemberId) -> Result<(), Failed> {
         if !self.members().iter().any(|member| member.id == id) {
-            return Err(MemberError::NotFound { id }.into());
+            // Asked again by one who did not hear that it was done.
+            return match self.check_unused(id).await {
+                Err(Failed::Error(MemberError::Former { .. })) => Ok(()),
+                Err(failed) => Err(failed),
+                Ok(()) => Err(MemberError::NotFound { id }.into()),
+            };
         }
         let mut remaining = self.voters();
         let change = if remaining.remove(&id) {
@@ -295,21 +305,25 @@ impl Core {
         if remaining.is_empty() {
             return Err(MemberError::LastVoter { id });
         }
-        let patience = self.config.tuning.election_max * 2;
-        let silent_ms = u64::try_from(patience.as_millis()).unwrap_or(u64::MAX);
-        let answers = |member: &MemberStatus| {
-            member.member.id == self.me()
-                || member.silent_ms.is_some_and(|silent| silent < silent_ms)
-        };
         let alive = self
             .member_statuses()
             .iter()
-            .filter(|member| remaining.contains(&member.member.id) && answers(member))
+            .filter(|member| remaining.contains(&member.member.id) && self.answers(member))
             .count();
         if alive * 2 <= remaining.len() {
             return Err(MemberError::QuorumLost { id, voters: remaining.len(), alive });
         }
         Ok(())
+    }
+
+    /// A member that was silent for longer counts as lost.
+    fn patience(&self) -> Duration {
+        self.config.tuning.election_max * 2
+    }
+
+    fn answers(&self, member: &MemberStatus) -> bool {
+        let patience = u64::try_from(self.patience().as_millis()).unwrap_or(u64::MAX);
+        member.member.id == self.me() || member.silent_ms.is_some_and(|silent| silent < patience)
     }
 
     /// The members as this member sees them.

@@ -167,8 +167,13 @@ impl Core {
                 floor: 0,
                 command: Arc::clone(&command),
             };
-            let answer = self.proposer.attempt(proposal, bytes, false).await?;
-            match runtime::timeout_at(retry.deadline(), answer).await {
+            let answered = match self.proposer.attempt(proposal, bytes, false).await {
+                Ok(answer) => runtime::timeout_at(retry.deadline(), answer).await,
+                Err(error) => Ok(Ok(Ok(Arc::new(Err(error))))),
+            };
+            match answered {
+                // That nothing was done is true of this attempt only.
+                Ok(Ok(Ok(outcome))) if perhaps && is_refused_untried(&outcome) => {}
                 Ok(Ok(Ok(outcome))) => return Arc::unwrap_or_clone(outcome),
                 Ok(Ok(Err(Refusal::NotLeader | Refusal::TooEarly))) => {}
                 Ok(Ok(Err(Refusal::TooLarge))) => return Err(WriteError::AnswerTooLarge),
@@ -263,9 +268,19 @@ pub(crate) async fn run(core: Arc<Core>, queue: Queue) {
             first = queue.recv() => first,
         };
         let Some(first) = first else { return };
-        let batch = gather(first, &mut queue, core.proposer.floor());
+        let mut batch = gather(first, &mut queue, core.proposer.floor());
+        // Nobody waits for these any more: done now, they would be done late.
+        batch.retain(|waiting| !waiting.reply.is_closed());
+        if batch.is_empty() {
+            continue;
+        }
         runtime::spawn(send(Arc::clone(&core), batch, slot));
     }
+}
+
+/// True for what is said of a command before it is put into the log; the state itself never says so.
+fn is_refused_untried(outcome: &Outcome) -> bool {
+    matches!(outcome, Err(WriteError::DiskFull { .. } | WriteError::Overloaded { .. }))
 }
 
 fn gather(first: Waiting, queue: &mut mpsc::Receiver<Waiting>, floor: u64) -> Vec<Waiting> {
@@ -295,7 +310,14 @@ async fn send(core: Arc<Core>, batch: Vec<Waiting>, slot: OwnedSemaphorePermit) 
 async fn write(core: &Core, batch: Vec<Waiting>) {
     let (proposals, replies): (Vec<_>, Vec<_>) =
         batch.into_iter().map(|waiting| (waiting.proposal, waiting.reply)).unzip();
-    let refusal = match core.engine.client_write(Entry::encode(proposals)).await {
+    let mut leadership = core.leadership.subscribe();
+    // The engine answers when the entry is applied or cut off, which a member that is deposed may hear late or never.
+    let response = tokio::select! {
+        biased;
+        response = core.engine.client_write(Entry::encode(proposals)) => response,
+        _ = leadership.wait_for(|now| !now.is_me) => return refuse(replies, Refusal::Deposed),
+    };
+    let refusal = match response {
         Ok(response) => {
             for (reply, outcome) in replies.into_iter().zip(response.data.0) {
                 // Whoever asked may have given up.

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use pontoon_store::{Range, Read};
+use pontoon_store::{Range, Read, ReadError};
 
 use super::stranded::retry;
 use super::{Shared, not_a_member};
@@ -92,6 +92,11 @@ async fn refuse_quorum(member: &Member) -> Result<(), Refusal> {
         Ok(Ok(_)) => Err(Refusal::conflict(
             "the managers of this cluster have a quorum: remove those that are gone with `pontoon node rm NAME --force`",
         )),
-        _ => Ok(()),
+        // Its own disk has failed: that says nothing of the others.
+        Ok(Err(ReadError::Stopped)) => Err(Refusal::conflict(
+            "the store of this manager has stopped, so it cannot tell whether the others have a quorum; \
+             `pontoon status` says why: mend that and start the daemon again, then force if it is still needed",
+        )),
+        Ok(Err(_)) | Err(_) => Ok(()),
     }
 }

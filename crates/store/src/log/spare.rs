@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::driver;
-use crate::disk::{self, File};
+use crate::disk::{self, File, sync_dir};
 
 /// How the name of such a file ends. After a restart they are removed: nobody knows how far the
 /// zeros came.
@@ -54,19 +54,27 @@ impl Spares {
         Spares { most, bytes, shared: Arc::default() }
     }
 
-    /// Takes a file out of use; its name is changed, or removed if there are enough. `file` must be
-    /// nobody else's, or it is removed, too: someone still reads it.
-    pub(super) fn give(&self, path: &Path, file: Arc<File>) -> io::Result<()> {
-        let wanted = {
+    /// Takes files out of use: the name of one is changed if there are not enough, the others are removed. A file
+    /// must be nobody else's, or it is removed, too: someone still reads it. Durable when it returns.
+    pub(super) fn give(&self, dir: &Path, old: Vec<(PathBuf, Arc<File>)>) -> io::Result<()> {
+        let mut wanted = {
             let ready = lock(&self.shared);
             ready.busy == 0 && ready.files.len() < self.most
         };
-        let Some(file) = Arc::into_inner(file).filter(|_| wanted) else {
-            return disk::remove_file(path);
-        };
-        let spare = Spare { path: path.with_extension(&SUFFIX[1..]), file };
-        disk::rename(path, &spare.path)?;
-        self.make_ready(spare)
+        let mut kept = None;
+        for (path, file) in old {
+            let Some(file) = Arc::into_inner(file).filter(|_| wanted) else {
+                disk::remove_file(&path)?;
+                continue;
+            };
+            let spare = Spare { path: path.with_extension(&SUFFIX[1..]), file };
+            disk::rename(&path, &spare.path)?;
+            wanted = false;
+            kept = Some(spare);
+        }
+        sync_dir(dir)?;
+        // Not before: zeros under the name of a file of the log would be taken for damage after a power cut.
+        kept.map_or(Ok(()), |spare| self.make_ready(spare))
     }
 
     /// Fills a file with zeros on a thread of its own.

@@ -355,10 +355,8 @@ impl Writer {
             self.resize(0);
             return Ok(());
         }
-        for segment in old {
-            self.shared.spares.give(&segment.path, segment.file)?;
-        }
-        sync_dir(&self.shared.dir)?;
+        let old = old.into_iter().map(|segment| (segment.path, segment.file)).collect();
+        self.shared.spares.give(&self.shared.dir, old)?;
         self.resize(0);
         Ok(())
     }

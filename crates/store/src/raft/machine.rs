@@ -66,11 +66,6 @@ impl Replica {
     pub(crate) fn applied(&self) -> watch::Receiver<u64> {
         self.applied.subscribe()
     }
-
-    fn follow(&self, effects: &Effects) {
-        self.lessor.follow(&effects.leases);
-        self.hub.publish(&effects.batches);
-    }
 }
 
 /// A snapshot on its way to or from the engine: a file, and its content if it is to be installed.
@@ -221,11 +216,13 @@ impl RaftStateMachine<Types> for Machine {
                 }
             };
             self.last_applied = Some(id);
+            // First: whoever hears of a lease may keep it alive at once.
+            self.replica.lessor.follow(&effects.leases);
             self.replica.applied.send_replace(id.index() + 1);
             if let Some(responder) = responder {
                 responder.send(applied);
             }
-            self.replica.follow(&effects);
+            self.replica.hub.publish(&effects.batches);
         }
         Ok(())
     }
