@@ -58,6 +58,32 @@ fn a_learner_that_lags_is_not_promoted() {
         store.put("key", "x").await.expect("written");
         store.remove_member(2).await.expect("removed");
         assert_eq!(role(store, 2), None);
+        store.remove_member(2).await.expect("asked again by one who heard no answer");
+    });
+}
+
+#[test]
+fn a_learner_that_died_is_not_promoted() {
+    run(async {
+        let mut cluster = Cluster::new(1, patient()).await;
+        cluster.start(2).await;
+        cluster.store(1).add_learner(member(2)).await.expect("a learner");
+        let read = cluster.store(2).range(Range::key("key"), Read::Linearizable).await;
+        read.expect("it has caught up");
+        cluster.kill(2).await;
+        let store = cluster.store(1);
+        // Until the silence is noticed it would be promoted: wait for it.
+        loop {
+            let silence = store.members().iter().find(|m| m.member.id == 2).unwrap().silent_ms;
+            if silence.is_none_or(|silence| silence > 2000) {
+                break;
+            }
+            tokio::task::yield_now().await;
+        }
+        let refused = store.promote_member(2).await;
+        assert!(matches!(refused, Err(MemberError::Behind { id: 2, .. })), "{refused:?}");
+        // With its vote wanted, this would be answered by nobody.
+        store.put("key", "x").await.expect("written");
     });
 }
 
