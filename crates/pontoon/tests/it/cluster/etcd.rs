@@ -141,9 +141,7 @@ fn a_silent_manager_is_removed_and_learns_it_when_it_comes_back() {
     world.wait_for_nodes("a", 3);
     let b = wait("all are members", || number(&world, "b").filter(|_| members(&world).len() == 3));
     world.hold_daemon("b");
-    wait("b is missed", || {
-        (manager_status(&world, "b") == "Unreachable").then_some(())
-    });
+    wait("b is missed", || (manager_status(&world, "b") == "Unreachable").then_some(()));
     let c = number(&world, "c").unwrap();
     let refused = etcdctl(&world, &["a"], &["member", "remove", &c]).expect_error();
     assert!(refused.contains("not enough started members"), "{refused}");
