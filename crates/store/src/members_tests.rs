@@ -4,10 +4,14 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use crate::testing::{Cluster, member, run};
-use crate::{Member, MemberError, Range, Read, Role, Store, Tuning};
+use crate::{Member, MemberError, MemberStatus, Range, Read, Role, Store, Tuning};
 
 fn patient() -> Tuning {
     Tuning { request_timeout: Duration::from_secs(60), ..Tuning::default() }
+}
+
+fn status(store: &Store, id: u64) -> MemberStatus {
+    store.members().into_iter().find(|status| status.member.id == id).expect("a member")
 }
 
 fn role(store: &Store, id: u64) -> Option<Role> {
@@ -68,14 +72,14 @@ fn a_learner_that_died_is_not_promoted() {
         let mut cluster = Cluster::new(1, patient()).await;
         cluster.start(2).await;
         cluster.store(1).add_learner(member(2)).await.expect("a learner");
-        let read = cluster.store(2).range(Range::key("key"), Read::Linearizable).await;
-        read.expect("it has caught up");
+        while status(cluster.store(1), 2).matched.is_none_or(|matched| matched == 0) {
+            tokio::task::yield_now().await;
+        }
         cluster.kill(2).await;
         let store = cluster.store(1);
         // Until the silence is noticed it would be promoted: wait for it.
         loop {
-            let silence = store.members().iter().find(|m| m.member.id == 2).unwrap().silent_ms;
-            if silence.is_none_or(|silence| silence > 2000) {
+            if status(store, 2).silent_ms.is_none_or(|silence| silence > 2000) {
                 break;
             }
             tokio::task::yield_now().await;
