@@ -15,7 +15,7 @@ import time
 
 from cluster import Cluster
 from load import Others
-from memory import size
+from memory import cpu_seconds, size
 from table import figures, short
 
 CLIENTS = (1, 16, 64, 256, 1000)
@@ -55,6 +55,10 @@ class Nodes:
         """A process in the network of a machine."""
         space = f"--net=/proc/{self.cluster.machine(name)['pid']}/ns/net"
         return subprocess.Popen(["nsenter", space, *map(str, command)], text=True, **more)
+
+    def cpu_seconds(self):
+        """What all servers have used of the processors."""
+        return sum(cpu_seconds(self.pid(name)) for name in self.cluster.names)
 
     def wait(self, name):
         """Until a linearizable read is answered there."""
@@ -171,14 +175,19 @@ class Bench:
         program = self.options.bin / "examples/etcd_load" if ours else f"{self.target}/release/etcd-bench"
         seconds = seconds or self.options.seconds
         words = [op, ",".join(nodes.endpoints), clients, min(clients, CONNECTIONS), seconds, *more]
+        before = nodes.cpu_seconds()
         done = subprocess.run([program, *map(str, words)], capture_output=True, text=True, check=True)
-        return {name: float(value) for name, value in FIELD.findall(done.stdout.strip().splitlines()[-1]) if name != "op"}
+        used = nodes.cpu_seconds() - before
+        found = {name: float(value) for name, value in FIELD.findall(done.stdout.strip().splitlines()[-1]) if name != "op"}
+        return {**found, "cpu_us": used / max(found["ops"], 1) * 1e6}
 
     def repeated(self, *words):
-        """(rate, p50 in ms, p99 in ms, errors) of repeated loads: medians, and the sum of errors."""
+        """(rate, p50 in ms, p99 in ms, errors, servers' CPU an operation in µs) of repeated loads: medians, and the
+        sum of errors."""
         runs = [self.run(*words) for _ in range(self.options.repeats)]
         middle = lambda name: statistics.median(run[name] for run in runs)
-        return middle("ops_s"), middle("p50_us") / 1e3, middle("p99_us") / 1e3, sum(run["errs"] for run in runs)
+        errors = sum(run["errs"] for run in runs)
+        return middle("ops_s"), middle("p50_us") / 1e3, middle("p99_us") / 1e3, errors, middle("cpu_us")
 
 
 def loads(bench, nodes):
@@ -247,13 +256,13 @@ def side(kind, options, bench, group):
 
 
 def rate(figure):
-    per_second, p50, p99, errors = figure
+    per_second, p50, p99, errors, cpu = figure
     failed = f", {errors:.0f} failed" if errors else ""
-    return per_second, f"{per_second:.0f}/s, p50 {p50:.2f} ms, p99 {p99:.2f} ms{failed}"
+    return per_second, f"{per_second:.0f}/s, p50 {p50:.2f} ms, p99 {p99:.2f} ms, {cpu:.0f} µs of CPU{failed}"
 
 
 def delivery(figure):
-    _, p50, p99, _ = figure
+    _, p50, p99, *_ = figure
     return p99, f"p50 {p50:.2f} ms, p99 {p99:.2f} ms"
 
 
@@ -290,7 +299,7 @@ def adder(rows, ours, theirs):
             text = (number, f"etcd {words}")
         faster = shown is rate
         if peer and faster and figure[2]:
-            conditions += f"; ratio of p99: {short(peer[0][2] / figure[2])}"
+            conditions += f"; ratios: p99 {short(peer[0][2] / figure[2])}, servers' CPU {short(peer[0][4] / figure[4])}"
         shares = f"{others} / {peer[1]}" if peer else str(others)
         rows.add(label, known, text, more_is_better=faster, others=shares, conditions=conditions)
 

@@ -6,6 +6,7 @@
 mod auth;
 pub mod client;
 mod cluster;
+mod connection;
 mod grpc;
 mod keyspace;
 mod kv;

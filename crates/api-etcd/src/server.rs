@@ -6,12 +6,13 @@ use std::time::Duration;
 
 use hyper::server::conn::http2;
 use hyper::service::service_fn;
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::rt::{TokioIo, TokioTimer};
 use pontoon_store::{Leadership, Store};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::{Semaphore, watch};
 
 use crate::cluster::Members;
+use crate::connection::{Connection, Received};
 use crate::grpc::{self, Answer, Call, refused, unary};
 use crate::proto::ResponseHeader;
 use crate::status::{Code, NO_LEADER, Status};
@@ -87,17 +88,20 @@ impl EtcdServer {
         EtcdServer { inner: Arc::new(inner) }
     }
 
-    /// Serves one connection until it ends. Every call is a task of the runtime that this runs in.
+    /// Serves one connection until it ends.
     pub async fn serve<T>(self, stream: T, access: Access)
     where
         T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
         let service = service_fn(move |call| {
             let server = self.clone();
-            async move { Ok::<_, Infallible>(server.answer(call, access).await) }
+            // On the heap at once: it is large, and moved several times.
+            Box::pin(async move { Ok::<_, Infallible>(server.answer(call, access).await) })
         });
-        let served = http2::Builder::new(TokioExecutor::new())
+        let received = Received::default();
+        let wire = http2::Builder::new(received.clone())
             .timer(TokioTimer::new())
+            .auto_date_header(false)
             .max_concurrent_streams(STREAMS_MAX)
             .initial_stream_window_size(STREAM_WINDOW)
             .initial_connection_window_size(CONNECTION_WINDOW)
@@ -105,9 +109,8 @@ impl EtcdServer {
             .max_header_list_size(HEADERS_MAX)
             .keep_alive_interval(KEEPALIVE_AFTER)
             .keep_alive_timeout(KEEPALIVE_PATIENCE)
-            .serve_connection(TokioIo::new(stream), service)
-            .await;
-        if let Err(error) = served {
+            .serve_connection(TokioIo::new(stream), service);
+        if let Err(error) = Connection::new(wire, received).await {
             tracing::debug!(%error, "a connection of an etcd client ended");
         }
     }
