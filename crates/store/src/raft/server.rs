@@ -12,9 +12,10 @@ use tokio::sync::{Semaphore, mpsc};
 use super::machine::{SnapshotData, blocking, load};
 use super::types::{Engine, Snapshot, Types, Vote};
 use super::wire::{
-    Answer, Call, Frames, Lane, Refusal, Request, Response, SnapshotHead, accept, decode, encode,
-    frames,
+    Answer, Call, Frames, Lane, MAX_FRAME, Refusal, Request, Response, SnapshotHead, accept,
+    decode, encode, frames,
 };
+use crate::command::Outcome;
 use crate::disk::{self, File};
 use crate::member::MemberId;
 use crate::runtime::{self, Instant};
@@ -23,6 +24,9 @@ use crate::transport::BoxedStream;
 
 /// Calls of one connection that are worked on at a time.
 const CONCURRENT: usize = 1024;
+
+/// Bytes of a frame besides the answers in it that have their full size.
+const FRAME_HEAD: usize = 64 << 10;
 
 /// Requests of one connection that wait for the engine.
 const APPENDS: usize = 8;
@@ -201,11 +205,38 @@ fn requests(
 }
 
 fn respond(id: u64, result: Result<Answer, Refusal>) -> Bytes {
-    encode(&Response { id, result }).unwrap_or_else(|error| {
-        tracing::warn!(%error, "an answer cannot be sent");
-        let result = Err(Refusal::TooLarge);
-        encode(&Response { id, result }).expect("a refusal is small")
-    })
+    let response = Response { id, result };
+    let error = match encode(&response) {
+        Ok(frame) => return frame,
+        Err(error) => error,
+    };
+    tracing::warn!(%error, "an answer cannot be sent");
+    let refused = |_| encode(&Response { id, result: Err(Refusal::TooLarge) });
+    let smaller = match response.result {
+        // Who forwards sends the commands of many callers at a time: only those with large answers go without.
+        Ok(Answer::Proposed(answers)) => {
+            let result = Ok(Answer::Proposed(those_that_fit(answers)));
+            encode(&Response { id, result }).or_else(refused)
+        }
+        _ => refused(error),
+    };
+    smaller.expect("a refusal is small")
+}
+
+/// The answers, the largest replaced by refusals until all go into one frame.
+fn those_that_fit(mut answers: Vec<Result<Outcome, Refusal>>) -> Vec<Result<Outcome, Refusal>> {
+    let size = |answer| postcard::experimental::serialized_size(answer).unwrap_or(usize::MAX);
+    let mut sizes: Vec<_> = answers.iter().map(size).zip(0..).collect();
+    sizes.sort_unstable();
+    let mut room = MAX_FRAME - FRAME_HEAD;
+    for (bytes, number) in sizes {
+        let number: usize = number;
+        match room.checked_sub(bytes) {
+            Some(left) => room = left,
+            None => answers[number] = Err(Refusal::TooLarge),
+        }
+    }
+    answers
 }
 
 async fn receive_file(frames: &mut Frames, path: &std::path::Path, bytes: u64) -> io::Result<File> {
@@ -223,4 +254,40 @@ async fn receive_file(frames: &mut Frames, path: &std::path::Path, bytes: u64) -
         .await?;
     }
     Ok(file)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::command::Reply;
+    use crate::kv::KeyValue;
+    use crate::txn::{OpResponse, TxnResponse};
+
+    fn outcome(bytes: usize) -> Result<Outcome, Refusal> {
+        let prev = Some(Arc::new(KeyValue {
+            key: Bytes::from_static(b"key"),
+            value: Bytes::from(vec![1; bytes]),
+            create_revision: 2,
+            mod_revision: 2,
+            version: 1,
+            lease: 0,
+        }));
+        let responses = vec![OpResponse::Put { prev }];
+        Ok(Ok(Reply::Txn(TxnResponse { revision: 2, succeeded: true, responses })))
+    }
+
+    #[test]
+    fn one_large_answer_leaves_the_others_of_its_batch_alone() {
+        let sizes = [10, MAX_FRAME, 1 << 20, MAX_FRAME / 2, MAX_FRAME / 2, 0];
+        let answers = sizes.map(outcome).into_iter().collect();
+        let frame = respond(7, Ok(Answer::Proposed(answers)));
+        let response: Response = decode(&frame).expect("it is a frame");
+        let Ok(Answer::Proposed(answers)) = response.result else {
+            panic!("all of them were refused")
+        };
+        let told: Vec<bool> = answers.iter().map(Result::is_ok).collect();
+        assert_eq!(told, [true, false, true, true, false, true]);
+        assert_eq!(answers[0], outcome(10));
+        assert_eq!(answers[1], Err(Refusal::TooLarge), "which says that it was done");
+    }
 }
