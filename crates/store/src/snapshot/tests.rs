@@ -1,12 +1,12 @@
 //! Snapshots: what was written is read, what was damaged is not.
 
 use std::path::Path;
-use std::sync::{OnceLock, RwLock};
+use std::sync::{Arc, OnceLock, RwLock};
 
 use proptest::prelude::*;
 
 use super::{MAGIC, SnapshotFiles, SnapshotName, inspect_snapshot, open, read, read_backup, write};
-use crate::command::Command;
+use crate::command::{Command, Proposal};
 use crate::error::OpenError;
 use crate::lease::Lease;
 use crate::mvcc::{Effects, State};
@@ -156,6 +156,35 @@ fn large_values_make_many_blocks_of_a_bounded_size() {
     assert!(sizes.iter().sum::<usize>() > 24 * MIB, "{sizes:?}");
     let (_, after) = read(&path).expect("it is read");
     same(&state.into_inner().unwrap(), &after);
+}
+
+#[test]
+fn what_was_answered_is_kept_in_blocks_of_a_bounded_size() {
+    const COMMANDS: u64 = 1500;
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("snapshot");
+    let mut before = State::default();
+    let put = Command::Txn(Txn::new().then(Put::new("key", vec![1; 3000])));
+    before.execute(&put, &mut Effects::default()).unwrap();
+    let command = Txn::new().then(Put::new("other", "x")).then(Range::key("key"));
+    let command = Arc::new(Command::Txn(command));
+    let proposal = |client, seq| Proposal { client, seq, floor: 1, command: Arc::clone(&command) };
+    let all = || (1..=2).flat_map(|client| (1..=COMMANDS).map(move |seq| (client, seq)));
+    let apply = |state: &mut State| -> Vec<_> {
+        let apply = |(client, seq)| state.apply(&proposal(client, seq), &mut Effects::default());
+        all().map(apply).collect()
+    };
+    let answers = apply(&mut before);
+    let before = RwLock::new(before);
+    let mut dump = before.read().unwrap().dump();
+    write(&path, b"meta".to_vec(), &mut dump, &before).expect("it is written");
+    let sizes = blocks(&std::fs::read(&path).unwrap()).into_iter().map(|block| block.len());
+    assert!(sizes.max() < Some(7 << 20));
+    let (_, mut after) = read(&path).expect("it is read");
+    same(&before.into_inner().unwrap(), &after);
+    let revision = after.revision();
+    assert_eq!(apply(&mut after), answers);
+    assert_eq!(after.revision(), revision, "nothing is done again");
 }
 
 #[test]
