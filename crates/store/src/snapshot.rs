@@ -14,7 +14,7 @@ mod tests;
 
 use serde::{Deserialize, Serialize};
 
-pub(crate) use files::{SnapshotFiles, SnapshotName};
+pub(crate) use files::{SnapshotFiles, SnapshotName, Unfinished};
 pub(crate) use reader::{Ending, inspect, open, read, read_backup};
 pub use reader::{SnapshotSummary, inspect_snapshot};
 pub(crate) use writer::write;

@@ -2,7 +2,6 @@
 
 use std::collections::BTreeSet;
 use std::io;
-use std::path::PathBuf;
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::Duration;
 
@@ -13,7 +12,7 @@ use openraft::{EntryPayload, OptionalSend, RaftSnapshotBuilder};
 
 use super::types::{Applied, LogId, Membership, Snapshot, SnapshotMeta, Types, position};
 use crate::command::Entry;
-use crate::disk::{self, File};
+use crate::disk::File;
 use crate::error::OpenError;
 use crate::hub::Hub;
 use crate::lessor::Lessor;
@@ -21,7 +20,7 @@ use crate::log::{Position, is_full};
 use crate::member::MemberId;
 use crate::mvcc::{Dump, Effects, State};
 use crate::runtime::{self, watch};
-use crate::snapshot::{self, SnapshotFiles, SnapshotName};
+use crate::snapshot::{self, SnapshotFiles, SnapshotName, Unfinished};
 
 /// How often a snapshot that did not fit on the disk is tried again.
 const WAIT_FOR_SPACE: Duration = Duration::from_secs(1);
@@ -72,7 +71,7 @@ impl Replica {
 pub(crate) struct SnapshotData {
     pub(crate) file: Arc<File>,
     /// Set for one that was received: where it lies, and the state that was read from it.
-    pub(crate) received: Option<(PathBuf, Box<State>)>,
+    pub(crate) received: Option<(Unfinished, Box<State>)>,
 }
 
 /// The state machine, owned by the engine.
@@ -240,7 +239,7 @@ impl RaftStateMachine<Types> for Machine {
         meta: &SnapshotMeta,
         snapshot: SnapshotData,
     ) -> Result<(), io::Error> {
-        let Some((path, state)) = snapshot.received else {
+        let Some((unfinished, state)) = snapshot.received else {
             // The engine gives back what `restore` has restored already.
             return Ok(());
         };
@@ -248,7 +247,7 @@ impl RaftStateMachine<Types> for Machine {
             return Err(io::Error::other("a snapshot of nothing was received"));
         };
         let snapshots = Arc::clone(&self.snapshots);
-        blocking(move || snapshots.publish(&path, name)).await?;
+        blocking(move || snapshots.publish(&unfinished, name)).await?;
         self.last_applied = meta.last_log_id;
         self.membership = meta.last_membership.clone();
         self.replica.lessor.reset(state.leases());
@@ -329,13 +328,9 @@ impl Builder {
         let meta = postcard::to_stdvec(&self.meta).map_err(io::Error::other)?;
         let work = move || {
             let unfinished = snapshots.unfinished();
-            let written = snapshot::write(&unfinished, meta, &mut dump, &replica.state)
+            let written = snapshot::write(unfinished.path(), meta, &mut dump, &replica.state)
                 .and_then(|bytes| snapshots.publish(&unfinished, name).map(|()| bytes))
                 .and_then(|bytes| File::open(&snapshots.path(name)).map(|file| (file, bytes)));
-            if written.is_err() {
-                // What is left takes space that is wanted; it goes at the next start otherwise.
-                disk::remove_file(&unfinished).ok();
-            }
             Ok((dump, written))
         };
         let (dump, written) = blocking(work).await?;

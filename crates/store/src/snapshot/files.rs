@@ -2,7 +2,7 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use crate::disk::{self, sync_dir};
 
@@ -14,6 +14,30 @@ const KEEP: usize = 2;
 pub(crate) struct SnapshotName {
     pub(crate) index: u64,
     pub(crate) term: u64,
+}
+
+/// The file of a snapshot that is being written or received. Removed when this is dropped, unless it was published:
+/// it takes space that is wanted, and nobody else knows of it.
+#[derive(Debug)]
+pub(crate) struct Unfinished {
+    path: PathBuf,
+    published: AtomicBool,
+}
+
+impl Unfinished {
+    /// Where it is until it is published.
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+}
+
+impl Drop for Unfinished {
+    fn drop(&mut self) {
+        if !self.published.load(Ordering::Relaxed) {
+            // What cannot be removed, or was never made, is looked for again when the store is opened.
+            disk::remove_file(&self.path).ok();
+        }
+    }
 }
 
 /// The directory of snapshots.
@@ -57,10 +81,13 @@ impl SnapshotFiles {
         }
     }
 
-    /// A name for a file being written.
-    pub(crate) fn unfinished(&self) -> PathBuf {
+    /// A name for a file to be written.
+    pub(crate) fn unfinished(&self) -> Unfinished {
         let number = self.unfinished.fetch_add(1, Ordering::Relaxed);
-        self.dir.join(format!("{number}.new"))
+        Unfinished {
+            path: self.dir.join(format!("{number}.new")),
+            published: AtomicBool::new(false),
+        }
     }
 
     /// Where the snapshot of a name is.
@@ -80,8 +107,9 @@ impl SnapshotFiles {
 
     /// Gives a finished file its name and removes the snapshots it makes needless; durable when it
     /// returns.
-    pub(crate) fn publish(&self, finished: &Path, name: SnapshotName) -> io::Result<()> {
-        disk::rename(finished, &self.path(name))?;
+    pub(crate) fn publish(&self, finished: &Unfinished, name: SnapshotName) -> io::Result<()> {
+        disk::rename(&finished.path, &self.path(name))?;
+        finished.published.store(true, Ordering::Relaxed);
         sync_dir(&self.dir)?;
         for old in self.list()?.into_iter().skip(KEEP) {
             disk::remove_file(&self.path(old))?;

@@ -193,7 +193,7 @@ fn the_two_newest_are_kept_and_leavings_are_removed() {
     let files = SnapshotFiles::open(dir.path().to_owned()).unwrap();
     for index in [10, 30, 20] {
         let unfinished = files.unfinished();
-        save(&unfinished);
+        save(unfinished.path());
         files.publish(&unfinished, SnapshotName { index, term: 1 }).unwrap();
     }
     let indexes = |files: &SnapshotFiles| {
@@ -201,9 +201,20 @@ fn the_two_newest_are_kept_and_leavings_are_removed() {
     };
     assert_eq!(indexes(&files), [30, 20]);
     assert_eq!(files.oldest().unwrap().map(|name| name.index), Some(20));
-    std::fs::write(files.unfinished(), b"half").unwrap();
+    let left = files.unfinished();
+    std::fs::write(left.path(), b"half").unwrap();
+    // As by a process that is killed.
+    std::mem::forget(left);
     let files = SnapshotFiles::open(dir.path().to_owned()).unwrap();
     assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 2);
+    let left = files.unfinished();
+    std::fs::write(left.path(), b"half").unwrap();
+    drop(left);
+    assert_eq!(
+        std::fs::read_dir(dir.path()).unwrap().count(),
+        2,
+        "what is not wanted goes at once"
+    );
     files.put_aside([SnapshotName { index: 30, term: 1 }].into_iter());
     assert_eq!(indexes(&files), [20]);
 }
