@@ -196,11 +196,10 @@ fn the_two_newest_are_kept_and_leavings_are_removed() {
         save(unfinished.path());
         files.publish(&unfinished, SnapshotName { index, term: 1 }).unwrap();
     }
-    let indexes = |files: &SnapshotFiles| {
-        files.list().unwrap().iter().map(|name| name.index).collect::<Vec<_>>()
-    };
+    let indexes =
+        |files: &SnapshotFiles| files.list().iter().map(|name| name.index).collect::<Vec<_>>();
     assert_eq!(indexes(&files), [30, 20]);
-    assert_eq!(files.oldest().unwrap().map(|name| name.index), Some(20));
+    assert_eq!(files.oldest().map(|name| name.index), Some(20));
     let left = files.unfinished();
     std::fs::write(left.path(), b"half").unwrap();
     // As by a process that is killed.
@@ -217,6 +216,33 @@ fn the_two_newest_are_kept_and_leavings_are_removed() {
     );
     files.put_aside([SnapshotName { index: 30, term: 1 }].into_iter());
     assert_eq!(indexes(&files), [20]);
+}
+
+#[test]
+fn which_snapshots_there_are_is_known_whatever_the_disk_says() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("snapshots");
+    let files = SnapshotFiles::open(path.clone()).unwrap();
+    let publish = |index| {
+        let unfinished = files.unfinished();
+        save(unfinished.path());
+        files.publish(&unfinished, SnapshotName { index, term: 1 })
+    };
+    publish(1).unwrap();
+    // One that cannot be removed hinders nobody, and goes later.
+    let first = files.path(SnapshotName { index: 1, term: 1 });
+    std::fs::remove_file(&first).unwrap();
+    std::fs::create_dir(&first).unwrap();
+    publish(2).unwrap();
+    publish(3).unwrap();
+    assert_eq!(files.oldest().map(|name| name.index), Some(1), "it is still there");
+    std::fs::remove_dir(&first).unwrap();
+    std::fs::write(&first, b"old").unwrap();
+    publish(4).unwrap();
+    assert!(!first.exists());
+    std::fs::rename(&path, dir.path().join("elsewhere")).unwrap();
+    let indexes: Vec<u64> = files.list().iter().map(|name| name.index).collect();
+    assert_eq!(indexes, [4, 3]);
 }
 
 /// The bytes of a good snapshot, made once: making one waits for the disk.
