@@ -29,6 +29,10 @@ use crate::rpc::{Refusal, chain};
 const CLOSING_TRIES: u32 = 200;
 const CLOSING_PAUSE: Duration = Duration::from_millis(50);
 
+/// Where a new store is made before it is exchanged for the one there is, and where that is kept.
+const FORCED: &str = "store.forced";
+const BEFORE_FORCE: &str = "store.before-force";
+
 /// The header of a snapshot that says whether a quorum confirmed that nothing acknowledged is missing in it.
 pub const CONFIRMED: &str = "pontoon-confirmed";
 
@@ -117,40 +121,60 @@ pub(crate) fn force_new_cluster(
     config: &Config,
     former: &Membership,
 ) -> Result<Membership, Refusal> {
-    let node = former.node.as_str();
-    let (store, new) = (config.store_dir(), config.data_dir.join("store.forced"));
-    let before = config.data_dir.join("store.before-force");
-    let state = detach(&store)?;
-    let (state, membership, member) = alone(state, node, None)?;
-    let again = was_cut_short(config, former);
-    if again {
-        // The store that was exchanged then: what is in its place now is but what was made of it.
+    let (store, new) = (config.store_dir(), config.data_dir.join(FORCED));
+    let before = config.data_dir.join(BEFORE_FORCE);
+    let membership = if was_cut_short(config, former) {
+        // The store is this node's already, and says as whose.
+        made_for(&detach(&store)?, &former.node)?
+    } else {
+        let (state, membership, member) = alone(detach(&store)?, &former.node, None)?;
+        remove_dir(&new)?;
+        state.into_store(&new, &member).map_err(|e| Refusal::unavailable(chain(&e)))?;
+        // In one step: there is never no store. Wherever what follows is cut short, the store's files say whose they
+        // are until the membership is written, and the same command ends the work.
+        renameat_with(CWD, &new, CWD, &store, RenameFlags::EXCHANGE)
+            .map_err(|e| disk("exchange", &store, &e.into()))?;
+        membership
+    };
+    if whose(&new) == Some(former.store) {
         remove_dir(&before)?;
         fs::rename(&new, &before).map_err(|e| disk("rename", &new, &e))?;
-    } else {
-        remove_dir(&new)?;
     }
-    state.into_store(&new, &member).map_err(|e| Refusal::unavailable(chain(&e)))?;
-    // In one step: there is never no store. Should the membership not be written after it, the store's files
-    // say whose they are, and the same command ends the work.
-    renameat_with(CWD, &new, CWD, &store, RenameFlags::EXCHANGE)
-        .map_err(|e| disk("exchange", &store, &e.into()))?;
+    // The membership must not be found after a power loss without the store that it is of.
+    sync_dir(&config.data_dir).map_err(|e| disk("sync", &config.data_dir, &e))?;
     membership.save(&config.membership_file()).map_err(|e| Refusal::internal(&e))?;
-    if again {
-        remove_dir(&new)?;
-    } else {
-        remove_dir(&before)?;
-        fs::rename(&new, &before).map_err(|e| disk("rename", &new, &e))?;
-    }
     Ok(membership)
 }
 
 /// Whether forcing a new cluster was cut short after the stores were exchanged and before the membership was
 /// written: then the store is another member's than the membership says, and that member's store lies beside it.
 pub(crate) fn was_cut_short(config: &Config, membership: &Membership) -> bool {
-    let whose = |name: &str| store_member(&config.data_dir.join(name)).ok();
-    let here = whose("store").is_some_and(|member| member != membership.store);
-    here && whose("store.forced") == Some(membership.store)
+    let is_other = whose(&config.store_dir()).is_some_and(|member| member != membership.store);
+    let is_former = |name| whose(&config.data_dir.join(name)) == Some(membership.store);
+    is_other && [FORCED, BEFORE_FORCE].into_iter().any(is_former)
+}
+
+/// The member that a store is of, if there is one.
+fn whose(store: &Path) -> Option<u64> {
+    store_member(store).ok()
+}
+
+/// The membership of the manager that a forced store was made for.
+fn made_for(state: &DetachedState, name: &str) -> Result<Membership, Refusal> {
+    let cluster = cluster_of(state)?;
+    let node = state.range(&Range::key(node_key(name))).map_err(|e| Refusal::internal(&e))?;
+    let node = node.kvs.first().ok_or_else(|| {
+        Refusal::bad_request(format!("the store that was forced does not know the node {name}"))
+    })?;
+    first_membership(&cluster, &decode(&node.value)?)
+}
+
+fn cluster_of(state: &DetachedState) -> Result<Cluster, Refusal> {
+    let found = state.range(&Range::key(CLUSTER_KEY)).map_err(|e| Refusal::internal(&e))?;
+    let cluster = found.kvs.first().ok_or_else(|| {
+        Refusal::bad_request("there is no cluster in this state: it is not that of a manager")
+    })?;
+    decode(&cluster.value)
 }
 
 /// The state in a store that is being closed.
@@ -170,12 +194,8 @@ fn alone(
     name: &str,
     address: Option<IpAddr>,
 ) -> Result<(DetachedState, Membership, StoreMember), Refusal> {
-    let range = |range: Range| state.range(&range).map_err(|e| Refusal::internal(&e));
-    let cluster = range(Range::key(CLUSTER_KEY))?.kvs.into_iter().next().ok_or_else(|| {
-        Refusal::bad_request("there is no cluster in this state: it is not that of a manager")
-    })?;
-    let mut cluster: Cluster = decode(&cluster.value)?;
-    let records = range(Range::prefix(NODES_PREFIX))?.kvs;
+    let mut cluster = cluster_of(&state)?;
+    let records = state.range(&Range::prefix(NODES_PREFIX)).map_err(|e| Refusal::internal(&e))?.kvs;
     let records: Result<Vec<NodeRecord>, Refusal> =
         records.iter().map(|kv| decode(&kv.value)).collect();
     let records = records?;
@@ -295,9 +315,14 @@ fn make_dir(dir: &Path) -> Result<(), Refusal> {
     fs::create_dir_all(&whole).map_err(failed)?;
     fs::set_permissions(&whole, fs::Permissions::from_mode(0o700)).map_err(failed)?;
     for parent in missing.iter().filter_map(|made| made.parent()) {
-        File::open(parent).and_then(|dir| dir.sync_all()).map_err(failed)?;
+        sync_dir(parent).map_err(failed)?;
     }
     Ok(())
+}
+
+/// Makes the names in a directory durable.
+fn sync_dir(dir: &Path) -> io::Result<()> {
+    File::open(dir)?.sync_all()
 }
 
 fn remove_dir(dir: &Path) -> Result<(), Refusal> {
@@ -424,13 +449,18 @@ mod tests {
         // The power fails between the exchange and the writing of the membership.
         former.save(&config.membership_file()).unwrap();
         fs::rename(&before, &forced).unwrap();
-        assert!(was_cut_short(&config, &former));
-        let second = work(&config).await.unwrap();
-        assert_eq!(store_member(&config.store_dir()).unwrap(), second.store);
-        assert_eq!(store_member(&before).unwrap(), former.store, "what was there is kept");
-        assert!(!forced.exists() && !was_cut_short(&config, &second));
-        let loaded = Membership::load(&config.membership_file()).unwrap().unwrap();
-        assert_eq!((loaded.store, &loaded.cluster), (second.store, &former.cluster));
+        for _ in 0..2 {
+            assert!(was_cut_short(&config, &former));
+            let again = work(&config).await.unwrap();
+            assert_eq!(store_member(&config.store_dir()).unwrap(), first.store);
+            assert_eq!(again.store, first.store, "the store was made already");
+            assert_eq!(store_member(&before).unwrap(), former.store, "what was there is kept");
+            assert!(!forced.exists() && !was_cut_short(&config, &again));
+            let loaded = Membership::load(&config.membership_file()).unwrap().unwrap();
+            assert_eq!((loaded.store, &loaded.cluster), (first.store, &former.cluster));
+            // It fails once more, just before the membership is written.
+            former.save(&config.membership_file()).unwrap();
+        }
         let state = DetachedState::from_store(&config.store_dir()).unwrap();
         assert_eq!(nodes(&state), [["a", "w"], ["a", "w"], ["10.0.0.1", "10.0.0.3"]]);
     }

@@ -203,6 +203,16 @@ pub(crate) fn remove_dir_all(dir: &Path) -> io::Result<()> {
     }
 }
 
+/// Bytes that still fit on the disk of a directory.
+pub(crate) fn free_space(dir: &Path) -> io::Result<u64> {
+    #[cfg(test)]
+    if let Some(disk) = simulated::here() {
+        return Ok(disk.free_space());
+    }
+    let about = rustix::fs::statvfs(dir)?;
+    Ok(about.f_bavail.saturating_mul(about.f_frsize))
+}
+
 /// The files in a directory, in no order.
 pub(crate) fn list(dir: &Path) -> io::Result<Vec<PathBuf>> {
     #[cfg(test)]

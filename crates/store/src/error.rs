@@ -108,8 +108,11 @@ pub enum WriteError {
         /// The limit.
         limit: usize,
     },
-    /// The transaction was done, but its answer is too large to be forwarded by the leader.
-    #[error("the transaction was done, but its answer is too large to be forwarded")]
+    /// The transaction was done, but its answer is too large to be forwarded by the leader, or to have been kept for
+    /// one who had to ask again.
+    #[error(
+        "the transaction was done, but its answer is too large to be forwarded or to be given twice"
+    )]
     AnswerTooLarge,
     /// Too many writes wait already.
     #[error("more than {limit} writes, or very large ones, are waiting already; try again later")]

@@ -31,6 +31,8 @@ const HISTORY_FACTOR: u64 = 5;
 pub(crate) async fn follow_leadership(core: Arc<Core>) {
     let mut metrics = core.engine.server_metrics();
     let mut ticks = runtime::ticks(TICK);
+    // The term in which this member was found to lead, and when that was.
+    let mut began: Option<(u64, Instant)> = None;
     loop {
         let now = {
             let metrics = metrics.borrow_and_update();
@@ -38,8 +40,9 @@ pub(crate) async fn follow_leadership(core: Arc<Core>) {
             let is_me = metrics.state == ServerState::Leader && leader == Some(core.me());
             Leadership { leader, is_me, term: metrics.vote.leader_id.term }
         };
+        began = began.filter(|(term, _)| now.is_me && *term == now.term);
         let lost = match now.is_me {
-            true => is_cut_off(&core),
+            true => is_cut_off(&core, began.get_or_insert_with(|| (now.term, Instant::now())).1),
             false => now.leader.is_some() && has_lost_its_leader(&core).await,
         };
         let now = if lost { Leadership { leader: None, is_me: false, ..now } } else { now };
@@ -77,15 +80,20 @@ async fn has_lost_its_leader(core: &Core) -> bool {
     heard.ok().flatten().is_some_and(|heard| heard.elapsed() > patience)
 }
 
-/// True for a leader that a quorum has not answered for long: another may lead by now.
-fn is_cut_off(core: &Core) -> bool {
+/// True for a leader since `began` that a quorum has not answered for long: another may lead by now.
+fn is_cut_off(core: &Core, began: Instant) -> bool {
     let metrics = core.engine.metrics();
     let metrics = metrics.borrow_watched();
     if metrics.membership_config.voter_ids().count() <= 1 {
         return false;
     }
-    let patience = core.config.tuning.election_max * CUT_OFF;
-    metrics.last_quorum_acked.as_ref().is_some_and(|acked| acked.elapsed() > patience)
+    let acked = metrics.last_quorum_acked.as_ref().map(|acked| **acked);
+    is_silent(acked, began, core.config.tuning.election_max * CUT_OFF)
+}
+
+/// True if the last answer of a quorum is too long ago; until there is one, if the wait for it has been too long.
+fn is_silent(acked: Option<Instant>, began: Instant, patience: Duration) -> bool {
+    acked.unwrap_or(began).elapsed() > patience
 }
 
 /// Does what is due, until the store stops.
@@ -206,5 +214,21 @@ impl Snapshots {
         if core.engine.trigger().snapshot().await.is_err() {
             tracing::debug!("the engine has stopped; no snapshot is written");
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_leader_that_no_quorum_ever_answered_is_cut_off_after_a_while() {
+        let patience = Duration::from_secs(1);
+        let began = Instant::now();
+        assert!(!is_silent(None, began, patience), "it has only just begun");
+        tokio::time::advance(patience * 2).await;
+        assert!(is_silent(None, began, patience));
+        assert!(!is_silent(Some(Instant::now()), began, patience));
+        assert!(is_silent(Some(began), Instant::now(), patience), "one that was answered once");
     }
 }

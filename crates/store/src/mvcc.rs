@@ -23,6 +23,7 @@ use bytes::Bytes;
 
 pub(crate) use check::validate;
 pub(crate) use dump::{Dump, DumpHead, HistoryImage, Restore, SlotImage};
+pub(crate) use session::SessionImage;
 
 use crate::lease::Lease;
 use crate::member::MemberId;

@@ -115,10 +115,10 @@ impl DetachedState {
             raft::alone_after(self.position, member).map_err(io_error("describe", dir))?;
         let mut dump = self.state.dump();
         let state = RwLock::new(self.state);
-        let path = files.unfinished();
+        let unfinished = files.unfinished();
         let Position { index, term } = self.position;
-        snapshot::write(&path, meta, &mut dump, &state)
-            .and_then(|_| files.publish(&path, SnapshotName { index, term }))
+        snapshot::write(unfinished.path(), meta, &mut dump, &state)
+            .and_then(|_| files.publish(&unfinished, SnapshotName { index, term }))
             .map_err(io_error("write a snapshot in", dir))?;
         drop(state.into_inner().unwrap_or_else(PoisonError::into_inner));
         let Tuning { segment_bytes, .. } = Tuning::default();

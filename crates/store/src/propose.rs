@@ -36,7 +36,8 @@ type Attempt = Result<Arc<Outcome>, Refusal>;
 
 struct Waiting {
     proposal: Proposal,
-    bytes: usize,
+    /// Taken until nothing is done for the command any more, whether or not someone still waits for it.
+    room: Arc<Room>,
     /// It is not passed on: it came from another member, which will try again itself, or is for this
     /// leader to decide.
     forwarded: bool,
@@ -98,9 +99,9 @@ impl Proposer {
         )
     }
 
-    fn room(&self, bytes: usize) -> Result<Room, WriteError> {
+    fn room(&self, bytes: usize) -> Result<Arc<Room>, WriteError> {
         let before = self.bytes.fetch_add(bytes, Ordering::Relaxed);
-        let room = Room { all: Arc::clone(&self.bytes), bytes };
+        let room = Arc::new(Room { all: Arc::clone(&self.bytes), bytes });
         let fits = before + bytes <= WAITING_BYTES;
         fits.then_some(room).ok_or(WriteError::Overloaded { limit: WAITING })
     }
@@ -121,11 +122,11 @@ impl Proposer {
     async fn attempt(
         &self,
         proposal: Proposal,
-        bytes: usize,
+        room: Arc<Room>,
         forwarded: bool,
     ) -> Result<oneshot::Receiver<Attempt>, WriteError> {
         let (reply, receiver) = oneshot::channel();
-        match self.queue.try_send(Waiting { proposal, bytes, forwarded, reply }) {
+        match self.queue.try_send(Waiting { proposal, room, forwarded, reply }) {
             Ok(()) => Ok(receiver),
             Err(mpsc::error::TrySendError::Full(_)) => {
                 Err(WriteError::Overloaded { limit: WAITING })
@@ -147,7 +148,7 @@ impl Core {
         if !self.in_cluster() {
             return Err(WriteError::NotInCluster);
         }
-        let _room = self.proposer.room(bytes)?;
+        let room = self.proposer.room(bytes)?;
         let number = self.proposer.number();
         let command = Arc::new(command);
         let timeout = self.config.tuning.request_timeout;
@@ -167,7 +168,8 @@ impl Core {
                 floor: 0,
                 command: Arc::clone(&command),
             };
-            let answered = match self.proposer.attempt(proposal, bytes, false).await {
+            let attempt = self.proposer.attempt(proposal, Arc::clone(&room), false);
+            let answered = match attempt.await {
                 Ok(answer) => runtime::timeout_at(retry.deadline(), answer).await,
                 Err(error) => Ok(Ok(Ok(Arc::new(Err(error))))),
             };
@@ -201,11 +203,11 @@ impl Core {
     /// another leader, who may have decided otherwise since. Tried once; after a refusal it may still
     /// have been done.
     pub(crate) async fn propose_as_leader(&self, command: Command) -> Result<(), Refusal> {
-        let bytes = weight(&command);
+        let room = self.proposer.room(weight(&command)).map_err(|_| Refusal::Stopped)?;
         let number = self.proposer.number();
         let (client, seq) = (self.proposer.client, number.seq);
         let proposal = Proposal { client, seq, floor: 0, command: Arc::new(command) };
-        let answer = self.proposer.attempt(proposal, bytes, true).await;
+        let answer = self.proposer.attempt(proposal, room, true).await;
         let answer = answer.map_err(|_| Refusal::Stopped)?.await;
         answer.unwrap_or(Err(Refusal::Stopped)).map(|_| ())
     }
@@ -232,12 +234,8 @@ impl Core {
         }
         let mut attempts = Vec::with_capacity(proposals.len());
         for proposal in proposals {
-            let bytes = weight(&proposal.command);
-            attempts.push(match self.proposer.room(bytes) {
-                Ok(room) => {
-                    let attempt = self.proposer.attempt(proposal, bytes, true).await;
-                    attempt.map(|answer| (room, answer))
-                }
+            attempts.push(match self.proposer.room(weight(&proposal.command)) {
+                Ok(room) => self.proposer.attempt(proposal, room, true).await,
                 Err(error) => Err(error),
             });
         }
@@ -245,7 +243,7 @@ impl Core {
         for attempt in attempts {
             answers.push(match attempt {
                 Err(error) => Ok(Err(error)),
-                Ok((_room, answer)) => match answer.await {
+                Ok(answer) => match answer.await {
                     Ok(Ok(outcome)) => Ok(Arc::unwrap_or_clone(outcome)),
                     Ok(Err(refusal)) => Err(refusal),
                     Err(_) => Err(Refusal::Deposed),
@@ -284,11 +282,11 @@ fn is_refused_untried(outcome: &Outcome) -> bool {
 }
 
 fn gather(first: Waiting, queue: &mut mpsc::Receiver<Waiting>, floor: u64) -> Vec<Waiting> {
-    let mut bytes = first.bytes;
+    let mut bytes = first.room.bytes;
     let mut batch = vec![first];
     while batch.len() < BATCH && bytes < BATCH_BYTES {
         let Ok(next) = queue.try_recv() else { break };
-        bytes += next.bytes;
+        bytes += next.room.bytes;
         batch.push(next);
     }
     for waiting in batch.iter_mut().filter(|waiting| !waiting.forwarded) {
@@ -306,10 +304,16 @@ async fn send(core: Arc<Core>, batch: Vec<Waiting>, slot: OwnedSemaphorePermit) 
     drop(slot);
 }
 
+/// What is sent, who waits for it, and the room it takes meanwhile.
+fn parts(batch: Vec<Waiting>) -> (Vec<Proposal>, Vec<oneshot::Sender<Attempt>>, Vec<Arc<Room>>) {
+    let mut parts = (Vec::new(), Vec::new(), Vec::new());
+    parts.extend(batch.into_iter().map(|waiting| (waiting.proposal, waiting.reply, waiting.room)));
+    parts
+}
+
 /// Writes a batch as one entry.
 async fn write(core: &Core, batch: Vec<Waiting>) {
-    let (proposals, replies): (Vec<_>, Vec<_>) =
-        batch.into_iter().map(|waiting| (waiting.proposal, waiting.reply)).unzip();
+    let (proposals, replies, _rooms) = parts(batch);
     let mut leadership = core.leadership.subscribe();
     // The engine answers when the entry is applied or cut off, which a member that is deposed may hear late or never.
     let response = tokio::select! {
@@ -342,8 +346,7 @@ async fn forward(core: &Core, batch: Vec<Waiting>) {
     if own.is_empty() {
         return;
     }
-    let (proposals, replies): (Vec<_>, Vec<_>) =
-        own.into_iter().map(|waiting| (waiting.proposal, waiting.reply)).unzip();
+    let (proposals, replies, _rooms) = parts(own);
     let refusal = match core.ask_leader(Call::Propose(proposals), FORWARD_TIMEOUT).await {
         Ok(Answer::Proposed(answers)) if answers.len() == replies.len() => {
             for (reply, answer) in replies.into_iter().zip(answers) {
@@ -390,4 +393,27 @@ fn txn_weight(txn: &Txn) -> usize {
         Op::Txn(inner) => txn_weight(inner),
     });
     32 + compares.chain(ops).sum::<usize>()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::txn::Put;
+
+    #[tokio::test]
+    async fn what_waits_takes_its_room_even_if_its_asker_gave_up() {
+        let (proposer, Queue(mut queue)) = Proposer::new();
+        let command = Command::Txn(Txn::new().then(Put::new("key", "value")));
+        let proposal = Proposal { client: 1, seq: 1, floor: 0, command: Arc::new(command) };
+        let room = proposer.room(WAITING_BYTES).expect("there is room");
+        let answer = proposer.attempt(proposal, room, false).await.expect("it waits");
+        drop(answer);
+        let refused = |error| matches!(error, Some(WriteError::Overloaded { .. }));
+        assert!(refused(proposer.room(1).err()), "its bytes are still in the queue");
+        let batch = gather(queue.try_recv().expect("it waits"), &mut queue, 1);
+        let (_, _, rooms) = parts(batch);
+        assert!(refused(proposer.room(1).err()), "its bytes are on their way");
+        drop(rooms);
+        assert!(proposer.room(1).is_ok());
+    }
 }

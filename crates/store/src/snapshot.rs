@@ -1,7 +1,8 @@
 //! Snapshots: the whole state in one checked file.
 //!
-//! A file is a row of blocks, each with its length and check sum: first what the snapshot is, then
-//! keys, then history, then an end that counts them. A file without its end is no snapshot.
+//! A file is a row of blocks, each with its length and check sum: first what the snapshot is, then who
+//! asked for what, then keys, then history, then an end that counts them. A file without its end is no
+//! snapshot.
 
 mod files;
 mod reader;
@@ -13,12 +14,12 @@ mod tests;
 
 use serde::{Deserialize, Serialize};
 
-pub(crate) use files::{SnapshotFiles, SnapshotName};
+pub(crate) use files::{SnapshotFiles, SnapshotName, Unfinished};
 pub(crate) use reader::{Ending, inspect, open, read, read_backup};
 pub use reader::{SnapshotSummary, inspect_snapshot};
 pub(crate) use writer::write;
 
-use crate::mvcc::{DumpHead, HistoryImage, SlotImage};
+use crate::mvcc::{DumpHead, HistoryImage, SessionImage, SlotImage};
 
 const MAGIC: &[u8; 8] = b"PNTNSNP1";
 
@@ -39,4 +40,6 @@ enum Block {
     End {
         blocks: u64,
     },
+    /// The last of these, so that snapshots from before there was this one are still read.
+    Session(SessionImage),
 }

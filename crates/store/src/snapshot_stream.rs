@@ -107,7 +107,7 @@ impl Core {
         self.snapshot().await?;
         let snapshots = Arc::clone(&self.snapshots);
         let open = move || {
-            let newest = snapshots.list()?.first().copied();
+            let newest = snapshots.list().first().copied();
             let newest = newest.ok_or_else(|| io::Error::from(io::ErrorKind::NotFound))?;
             Ok(snapshot::open(&snapshots.path(newest)))
         };

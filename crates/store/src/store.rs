@@ -187,7 +187,8 @@ impl Store {
         let tuning = &self.core.config.tuning;
         let slack = Slack { batches: tuning.watch_queue, bytes: tuning.watch_queue_bytes };
         let subscription = replica.hub.subscribe(request, slack, || replica.state())?;
-        Ok(Watch::new(subscription, Arc::clone(&replica.hub)))
+        let revision = replica.state().revision();
+        Ok(Watch::new(subscription, Arc::clone(&replica.hub), revision))
     }
 
     /// Forgets history before `revision`; done automatically as well.

@@ -82,8 +82,10 @@ pub struct Watch {
 }
 
 impl Watch {
-    pub(crate) fn new(subscription: Subscription, hub: Arc<Hub>) -> Watch {
-        let delivered = subscription.from.saturating_sub(1);
+    /// A watch that began when the state was at `revision` or before.
+    pub(crate) fn new(subscription: Subscription, hub: Arc<Hub>, revision: u64) -> Watch {
+        // One that begins in the future is as far as the state is: later revisions do not exist yet.
+        let delivered = subscription.from.saturating_sub(1).min(revision);
         Watch { subscription, hub, delivered, ended: false }
     }
 

@@ -162,6 +162,23 @@ fn what_is_compacted_is_refused_with_the_revision() {
 }
 
 #[test]
+fn a_watch_from_the_future_is_as_far_as_the_store_is() {
+    run(async {
+        let cluster = Cluster::new(1, patient()).await;
+        let store = cluster.store(1);
+        let last = store.put("a", "1").await.expect("written");
+        let mut watch = store.watch(WatchRequest::key("a").from(last + 3)).expect("a watch");
+        assert!(watch.progress() <= last, "{} of {last}", watch.progress());
+        // It goes forward by what is not for it, and what is comes.
+        for number in 1..=3 {
+            store.put("a", number.to_string()).await.expect("written");
+        }
+        assert_eq!(watch.next().await.unwrap().unwrap().revision, last + 3);
+        assert_eq!(watch.progress(), last + 3);
+    });
+}
+
+#[test]
 fn a_slow_watcher_is_ended_and_can_resume_without_a_gap() {
     run(async {
         let tuning = Tuning { watch_queue: 8, ..patient() };

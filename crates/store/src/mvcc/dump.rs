@@ -7,7 +7,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
-use super::session::Sessions;
+use super::session::{SessionImage, Sessions};
 use super::slot::{Slot, Version};
 use super::{LeaseState, State};
 use crate::kv::{Event, EventKind, KeyValue};
@@ -23,6 +23,7 @@ const PIECE_BYTES: usize = 4 << 20;
 #[derive(Debug)]
 pub(crate) struct Dump {
     pub(crate) head: DumpHead,
+    sessions: Sessions,
     history: Vec<Batch>,
     walk: Walk,
 }
@@ -43,6 +44,7 @@ pub(crate) struct DumpHead {
     pub(crate) revision: u64,
     pub(crate) compact_revision: u64,
     leases: Vec<Lease>,
+    /// Without the clients, but in snapshots of before: those follow.
     sessions: Sessions,
     former_members: BTreeSet<MemberId>,
 }
@@ -75,9 +77,10 @@ impl State {
                 revision: self.revision,
                 compact_revision: self.compact_revision,
                 leases: self.leases(),
-                sessions: self.sessions.clone(),
+                sessions: self.sessions.head(),
                 former_members: self.former_members.clone(),
             },
+            sessions: self.sessions.clone(),
             history: self.history.iter().cloned().collect(),
             walk: self.walk(self.revision),
         }
@@ -105,6 +108,11 @@ impl Dump {
     /// True if `state` is the one that is dumped, and was not replaced.
     pub(crate) fn is_of(&self, state: &State) -> bool {
         self.walk.is_of(state)
+    }
+
+    /// The clients with what they were answered.
+    pub(crate) fn sessions(&self) -> impl Iterator<Item = SessionImage> {
+        self.sessions.images()
     }
 
     /// The history since the last compaction in pieces of at most `limit` revisions, fewer if they are large.
@@ -279,6 +287,10 @@ impl Restore {
                 ..State::default()
             },
         }
+    }
+
+    pub(crate) fn add_session(&mut self, image: SessionImage) {
+        self.state.sessions.add(image);
     }
 
     pub(crate) fn add_key(&mut self, image: SlotImage) {

@@ -204,6 +204,32 @@ fn a_command_that_comes_twice_is_done_once() {
 }
 
 #[test]
+fn of_a_large_answer_only_is_kept_that_it_was_given() {
+    let mut state = State::default();
+    let mut effects = Effects::default();
+    let mut apply = |seq, txn: Txn| {
+        let command = Arc::new(Command::Txn(txn));
+        state.apply(&Proposal { client: 1, seq, floor: 1, command }, &mut effects)
+    };
+    let large = Txn::new().then(Put::new("a", vec![1; 100_000])).then(Range::key("a"));
+    let first = apply(1, large.clone());
+    assert!(matches!(&*first, Ok(Reply::Txn(txn)) if txn.responses.len() == 2), "{first:?}");
+    assert_eq!(*apply(1, large), Err(WriteError::AnswerTooLarge), "it is not done again");
+    let small = Txn::new().then(Put::new("b", "1")).then(Range::prefix("b"));
+    let first = apply(2, small.clone());
+    assert_eq!((apply(2, small), first.is_ok()), (first, true));
+    // A refusal is one for ever, however large.
+    let kept = Put { ignore_value: true, ..Put::new(vec![b'k'; 100_000], "") };
+    for _ in 0..2 {
+        let refused = apply(3, Txn::new().then(kept.clone()));
+        assert!(matches!(*refused, Err(WriteError::KeyNotFound { .. })));
+    }
+    assert_eq!(state.revision(), 3);
+    let sizes = state.sessions.images().map(|image| postcard::to_stdvec(&image).unwrap().len());
+    assert!(sizes.sum::<usize>() < 10_000);
+}
+
+#[test]
 fn limits_count_and_order() {
     let mut state = State::default();
     for key in ["b", "d", "a", "c"] {

@@ -153,7 +153,7 @@ impl RaftLogStorage<Types> for LogStore {
 
     async fn purge(&mut self, upto: LogId) -> Result<(), io::Error> {
         // With the older snapshot the log can be replayed should the newer one be damaged.
-        let keep = self.snapshots.oldest()?.map_or(0, |oldest| oldest.index);
+        let keep = self.snapshots.oldest().map_or(0, |oldest| oldest.index);
         written(self.log.purge(position(&upto), keep)).await
     }
 }

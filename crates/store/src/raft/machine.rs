@@ -2,7 +2,6 @@
 
 use std::collections::BTreeSet;
 use std::io;
-use std::path::PathBuf;
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::Duration;
 
@@ -13,7 +12,7 @@ use openraft::{EntryPayload, OptionalSend, RaftSnapshotBuilder};
 
 use super::types::{Applied, LogId, Membership, Snapshot, SnapshotMeta, Types, position};
 use crate::command::Entry;
-use crate::disk::{self, File};
+use crate::disk::File;
 use crate::error::OpenError;
 use crate::hub::Hub;
 use crate::lessor::Lessor;
@@ -21,9 +20,9 @@ use crate::log::{Position, is_full};
 use crate::member::MemberId;
 use crate::mvcc::{Dump, Effects, State};
 use crate::runtime::{self, watch};
-use crate::snapshot::{self, SnapshotFiles, SnapshotName};
+use crate::snapshot::{self, SnapshotFiles, SnapshotName, Unfinished};
 
-/// How often a snapshot that did not fit on the disk is tried again.
+/// How often what did not fit on the disk is tried again.
 const WAIT_FOR_SPACE: Duration = Duration::from_secs(1);
 
 /// This member's copy of the state, shared by those who read it and the one who applies.
@@ -72,7 +71,7 @@ impl Replica {
 pub(crate) struct SnapshotData {
     pub(crate) file: Arc<File>,
     /// Set for one that was received: where it lies, and the state that was read from it.
-    pub(crate) received: Option<(PathBuf, Box<State>)>,
+    pub(crate) received: Option<(Unfinished, Box<State>)>,
 }
 
 /// The state machine, owned by the engine.
@@ -90,13 +89,8 @@ impl Machine {
         snapshots: Arc<SnapshotFiles>,
         log_start: u64,
     ) -> Result<Machine, OpenError> {
-        let list = snapshots.list().map_err(|source| OpenError::Io {
-            action: "list the snapshots in",
-            path: snapshots.dir().to_owned(),
-            source,
-        })?;
         let mut bad = Vec::new();
-        for name in list {
+        for name in snapshots.list() {
             match load(&snapshots.path(name)) {
                 Ok(_) if name.index + 1 < log_start => break,
                 Ok((meta, state)) => {
@@ -240,7 +234,7 @@ impl RaftStateMachine<Types> for Machine {
         meta: &SnapshotMeta,
         snapshot: SnapshotData,
     ) -> Result<(), io::Error> {
-        let Some((path, state)) = snapshot.received else {
+        let Some((unfinished, state)) = snapshot.received else {
             // The engine gives back what `restore` has restored already.
             return Ok(());
         };
@@ -248,7 +242,7 @@ impl RaftStateMachine<Types> for Machine {
             return Err(io::Error::other("a snapshot of nothing was received"));
         };
         let snapshots = Arc::clone(&self.snapshots);
-        blocking(move || snapshots.publish(&path, name)).await?;
+        patiently(move || snapshots.publish(&unfinished, name)).await?;
         self.last_applied = meta.last_log_id;
         self.membership = meta.last_membership.clone();
         self.replica.lessor.reset(state.leases());
@@ -260,20 +254,21 @@ impl RaftStateMachine<Types> for Machine {
     }
 
     async fn get_current_snapshot(&mut self) -> Result<Option<Snapshot>, io::Error> {
-        let Some(name) = self.snapshots.list()?.first().copied() else { return Ok(None) };
-        let path = self.snapshots.path(name);
-        blocking(move || open(&path)).await
+        let snapshots = Arc::clone(&self.snapshots);
+        patiently(move || open_newest(&snapshots)).await
     }
 }
 
-/// Opens a snapshot to be sent; what it says of itself is read from the file, checked.
-fn open(path: &std::path::Path) -> io::Result<Option<Snapshot>> {
-    match snapshot::open(path) {
+/// Opens the newest snapshot to be sent; what it says of itself is read from the file, checked.
+fn open_newest(snapshots: &SnapshotFiles) -> io::Result<Option<Snapshot>> {
+    let Some(name) = snapshots.list().first().copied() else { return Ok(None) };
+    match snapshot::open(&snapshots.path(name)) {
         Ok(opened) => {
             let meta = postcard::from_bytes(&opened.meta).map_err(io::Error::other)?;
             let file = Arc::new(opened.file);
             Ok(Some(Snapshot { meta, snapshot: SnapshotData { file, received: None } }))
         }
+        Err(OpenError::Io { source, .. }) if is_full(&source) => Err(source),
         Err(error) => {
             tracing::error!(%error, "the newest snapshot cannot be used; a new one will be made");
             Ok(None)
@@ -313,7 +308,7 @@ impl RaftSnapshotBuilder<Types> for Builder {
                     tracing::warn!(%error, "a snapshot waits for space on the disk");
                     runtime::sleep(WAIT_FOR_SPACE).await;
                 }
-                Err(error) => return self.replaced().ok_or(error),
+                Err(error) => return self.replaced().await.ok_or(error),
             }
         }
     }
@@ -329,13 +324,9 @@ impl Builder {
         let meta = postcard::to_stdvec(&self.meta).map_err(io::Error::other)?;
         let work = move || {
             let unfinished = snapshots.unfinished();
-            let written = snapshot::write(&unfinished, meta, &mut dump, &replica.state)
+            let written = snapshot::write(unfinished.path(), meta, &mut dump, &replica.state)
                 .and_then(|bytes| snapshots.publish(&unfinished, name).map(|()| bytes))
                 .and_then(|bytes| File::open(&snapshots.path(name)).map(|file| (file, bytes)));
-            if written.is_err() {
-                // What is left takes space that is wanted; it goes at the next start otherwise.
-                disk::remove_file(&unfinished).ok();
-            }
             Ok((dump, written))
         };
         let (dump, written) = blocking(work).await?;
@@ -346,13 +337,13 @@ impl Builder {
     }
 
     /// The snapshot that replaced the state while this one was written, if one did: it is newer.
-    fn replaced(&self) -> Option<Snapshot> {
+    async fn replaced(&self) -> Option<Snapshot> {
         let dump = self.dump.as_ref()?;
         if dump.is_of(&self.pin.replica.state()) {
             return None;
         }
-        let name = self.snapshots.list().ok()?.first().copied()?;
-        open(&self.snapshots.path(name)).ok()?
+        let snapshots = Arc::clone(&self.snapshots);
+        patiently(move || open_newest(&snapshots)).await.ok()?
     }
 }
 
@@ -373,4 +364,52 @@ pub(crate) async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> io::Result<T> + Send + 'static,
 ) -> io::Result<T> {
     runtime::spawn_blocking(work).await.unwrap_or_else(|error| Err(io::Error::other(error)))
+}
+
+/// As [`blocking`], again and again while the disk is full or too many files are open: the engine takes any error for
+/// the end.
+async fn patiently<T: Send + 'static>(
+    work: impl Fn() -> io::Result<T> + Send + Sync + 'static,
+) -> io::Result<T> {
+    let work = Arc::new(work);
+    loop {
+        let attempt = Arc::clone(&work);
+        match blocking(move || attempt()).await {
+            Err(error) if is_full(&error) => {
+                tracing::warn!(%error, "a snapshot waits for space on the disk");
+                runtime::sleep(WAIT_FOR_SPACE).await;
+            }
+            done => return done,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::Ordering;
+
+    use super::super::types::log_id;
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_snapshot_that_cannot_be_published_yet_is_waited_for() {
+        let dir = tempfile::tempdir().unwrap();
+        let files = Arc::new(SnapshotFiles::open(dir.path().to_owned()).unwrap());
+        let mut machine = Machine::restore(Arc::clone(&files), 0).unwrap();
+        let last = Position { term: 1, index: 7 };
+        let meta = SnapshotMeta { last_log_id: Some(log_id(last)), ..SnapshotMeta::default() };
+        let (unfinished, state) = (files.unfinished(), RwLock::new(State::default()));
+        let mut dump = state.read().unwrap().dump();
+        let encoded = postcard::to_stdvec(&meta).unwrap();
+        snapshot::write(unfinished.path(), encoded, &mut dump, &state).unwrap();
+        let file = Arc::new(File::open(unfinished.path()).unwrap());
+        let received = Some((unfinished, Box::new(State::default())));
+        files.failing.store(3, Ordering::SeqCst);
+        let installed = machine.install_snapshot(&meta, SnapshotData { file, received }).await;
+        installed.expect("the engine would stop");
+        assert_eq!(machine.applied_state().await.unwrap().0, Some(log_id(last)));
+        let current = machine.get_current_snapshot().await.unwrap().expect("it is there");
+        assert_eq!(current.meta, meta);
+        assert_eq!(files.failing.load(Ordering::SeqCst), 0);
+    }
 }

@@ -142,6 +142,10 @@ impl Inner {
         self.names.values().map(|inode| self.inodes[*inode].data.len() as u64).sum()
     }
 
+    fn free(&self) -> u64 {
+        self.capacity.map_or(u64::MAX, |all| all.saturating_sub(self.used()))
+    }
+
     /// Called before every change.
     fn changing(&mut self) -> io::Result<()> {
         if let Some(fuse) = &mut self.fuse {
@@ -196,6 +200,11 @@ impl Disk {
     pub(crate) fn leave_space(&self, bytes: Option<u64>) {
         let mut inner = self.inner();
         inner.capacity = bytes.map(|bytes| inner.used() + bytes);
+    }
+
+    /// Bytes that still fit.
+    pub(crate) fn free_space(&self) -> u64 {
+        self.inner().free()
     }
 
     /// From now on a sync is answered and not done.
@@ -321,8 +330,7 @@ impl File {
         let at = usize::try_from(at).map_err(io::Error::other)?;
         let end = at + bytes.len();
         let grows = end.saturating_sub(inner.inodes[self.inode].data.len()) as u64;
-        let space = inner.capacity.map_or(u64::MAX, |all| all.saturating_sub(inner.used()));
-        let missing = usize::try_from(grows.saturating_sub(space)).unwrap_or(0);
+        let missing = usize::try_from(grows.saturating_sub(inner.free())).unwrap_or(0);
         let fits = bytes.len().saturating_sub(missing);
         let change = Change::Write { at, bytes: bytes[..fits].to_vec() };
         let inode = &mut inner.inodes[self.inode];

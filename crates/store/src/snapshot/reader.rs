@@ -53,6 +53,7 @@ fn read_all(path: &Path, ending: Ending) -> Result<(Vec<u8>, State), OpenError> 
     loop {
         match blocks.next()? {
             Block::Head { .. } => return Err(blocks.damaged("it has two heads")),
+            Block::Session(session) => restore.add_session(session),
             Block::Keys(keys) => keys.into_iter().for_each(|key| restore.add_key(key)),
             Block::History(history) => {
                 if !history.into_iter().all(|image| restore.add_history(image)) {
@@ -100,7 +101,7 @@ pub(crate) fn inspect(path: &Path, ending: Ending) -> Result<SnapshotSummary, Op
                 keys += images.iter().filter(|image| image.is_live()).count() as u64;
                 images.iter().for_each(|image| image.hash_into(&mut hash));
             }
-            Block::History(_) => {}
+            Block::Session(_) | Block::History(_) => {}
             Block::End { blocks: count } => {
                 blocks.end(count, ending)?;
                 let (revision, compact_revision) = (head.revision, head.compact_revision);

@@ -1,12 +1,12 @@
 //! Snapshots: what was written is read, what was damaged is not.
 
 use std::path::Path;
-use std::sync::{OnceLock, RwLock};
+use std::sync::{Arc, OnceLock, RwLock};
 
 use proptest::prelude::*;
 
 use super::{MAGIC, SnapshotFiles, SnapshotName, inspect_snapshot, open, read, read_backup, write};
-use crate::command::Command;
+use crate::command::{Command, Proposal};
 use crate::error::OpenError;
 use crate::lease::Lease;
 use crate::mvcc::{Effects, State};
@@ -159,24 +159,90 @@ fn large_values_make_many_blocks_of_a_bounded_size() {
 }
 
 #[test]
+fn what_was_answered_is_kept_in_blocks_of_a_bounded_size() {
+    const COMMANDS: u64 = 1500;
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("snapshot");
+    let mut before = State::default();
+    let put = Command::Txn(Txn::new().then(Put::new("key", vec![1; 3000])));
+    before.execute(&put, &mut Effects::default()).unwrap();
+    let command = Txn::new().then(Put::new("other", "x")).then(Range::key("key"));
+    let command = Arc::new(Command::Txn(command));
+    let proposal = |client, seq| Proposal { client, seq, floor: 1, command: Arc::clone(&command) };
+    let all = || (1..=2).flat_map(|client| (1..=COMMANDS).map(move |seq| (client, seq)));
+    let apply = |state: &mut State| -> Vec<_> {
+        let apply = |(client, seq)| state.apply(&proposal(client, seq), &mut Effects::default());
+        all().map(apply).collect()
+    };
+    let answers = apply(&mut before);
+    let before = RwLock::new(before);
+    let mut dump = before.read().unwrap().dump();
+    write(&path, b"meta".to_vec(), &mut dump, &before).expect("it is written");
+    let sizes = blocks(&std::fs::read(&path).unwrap()).into_iter().map(|block| block.len());
+    assert!(sizes.max() < Some(7 << 20));
+    let (_, mut after) = read(&path).expect("it is read");
+    same(&before.into_inner().unwrap(), &after);
+    let revision = after.revision();
+    assert_eq!(apply(&mut after), answers);
+    assert_eq!(after.revision(), revision, "nothing is done again");
+}
+
+#[test]
 fn the_two_newest_are_kept_and_leavings_are_removed() {
     let dir = tempfile::tempdir().unwrap();
     let files = SnapshotFiles::open(dir.path().to_owned()).unwrap();
     for index in [10, 30, 20] {
         let unfinished = files.unfinished();
-        save(&unfinished);
+        save(unfinished.path());
         files.publish(&unfinished, SnapshotName { index, term: 1 }).unwrap();
     }
-    let indexes = |files: &SnapshotFiles| {
-        files.list().unwrap().iter().map(|name| name.index).collect::<Vec<_>>()
-    };
+    let indexes =
+        |files: &SnapshotFiles| files.list().iter().map(|name| name.index).collect::<Vec<_>>();
     assert_eq!(indexes(&files), [30, 20]);
-    assert_eq!(files.oldest().unwrap().map(|name| name.index), Some(20));
-    std::fs::write(files.unfinished(), b"half").unwrap();
+    assert_eq!(files.oldest().map(|name| name.index), Some(20));
+    let left = files.unfinished();
+    std::fs::write(left.path(), b"half").unwrap();
+    // As by a process that is killed.
+    std::mem::forget(left);
     let files = SnapshotFiles::open(dir.path().to_owned()).unwrap();
     assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 2);
+    let left = files.unfinished();
+    std::fs::write(left.path(), b"half").unwrap();
+    drop(left);
+    assert_eq!(
+        std::fs::read_dir(dir.path()).unwrap().count(),
+        2,
+        "what is not wanted goes at once"
+    );
     files.put_aside([SnapshotName { index: 30, term: 1 }].into_iter());
     assert_eq!(indexes(&files), [20]);
+}
+
+#[test]
+fn which_snapshots_there_are_is_known_whatever_the_disk_says() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("snapshots");
+    let files = SnapshotFiles::open(path.clone()).unwrap();
+    let publish = |index| {
+        let unfinished = files.unfinished();
+        save(unfinished.path());
+        files.publish(&unfinished, SnapshotName { index, term: 1 })
+    };
+    publish(1).unwrap();
+    // One that cannot be removed hinders nobody, and goes later.
+    let first = files.path(SnapshotName { index: 1, term: 1 });
+    std::fs::remove_file(&first).unwrap();
+    std::fs::create_dir(&first).unwrap();
+    publish(2).unwrap();
+    publish(3).unwrap();
+    assert_eq!(files.oldest().map(|name| name.index), Some(1), "it is still there");
+    std::fs::remove_dir(&first).unwrap();
+    std::fs::write(&first, b"old").unwrap();
+    publish(4).unwrap();
+    assert!(!first.exists());
+    std::fs::rename(&path, dir.path().join("elsewhere")).unwrap();
+    let indexes: Vec<u64> = files.list().iter().map(|name| name.index).collect();
+    assert_eq!(indexes, [4, 3]);
 }
 
 /// The bytes of a good snapshot, made once: making one waits for the disk.

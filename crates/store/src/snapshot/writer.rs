@@ -25,6 +25,9 @@ pub(crate) fn write(
     let mut out = Blocks { out: BufWriter::with_capacity(1 << 20, file), blocks: 0, bytes: 0 };
     out.raw(MAGIC)?;
     out.block(&Block::Head { meta, head: dump.head.clone() })?;
+    for session in dump.sessions() {
+        out.block(&Block::Session(session))?;
+    }
     loop {
         let keys = {
             let state = state.read().unwrap_or_else(PoisonError::into_inner);
