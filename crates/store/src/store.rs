@@ -185,7 +185,8 @@ impl Store {
     pub fn watch(&self, request: WatchRequest) -> Result<Watch, WatchError> {
         let replica = &self.core.replica;
         let tuning = &self.core.config.tuning;
-        let slack = Slack { batches: tuning.watch_queue, bytes: tuning.watch_queue_bytes };
+        let (batches, bytes) = (tuning.watch_queue, tuning.watch_queue_bytes);
+        let slack = Slack { batches, bytes, together: tuning.watch_bytes };
         let subscription = replica.hub.subscribe(request, slack, || replica.state())?;
         Ok(Watch::new(subscription, Arc::clone(&replica.hub)))
     }
