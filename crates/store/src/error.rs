@@ -108,8 +108,11 @@ pub enum WriteError {
         /// The limit.
         limit: usize,
     },
-    /// The transaction was done, but its answer is too large to be forwarded by the leader.
-    #[error("the transaction was done, but its answer is too large to be forwarded")]
+    /// The answer is larger than [`crate::ANSWER_MAX`], or too large to be forwarded by the leader. If the transaction writes,
+    /// it was done.
+    #[error(
+        "the answer is too large; what the transaction writes was written, so read in smaller parts"
+    )]
     AnswerTooLarge,
     /// Too many writes wait already.
     #[error("more than {limit} writes, or very large ones, are waiting already; try again later")]

@@ -59,6 +59,7 @@ pub use kv::{Event, EventKind, KeyValue, prefix_end};
 pub use lease::{Lease, LeaseStatus};
 pub use member::{Leadership, Member, MemberId, MemberStatus, Role};
 pub use offline::{DetachedState, store_member};
+pub use mvcc::ANSWER_MAX;
 pub use range::{Range, RangeResponse, Read};
 pub use snapshot::{SnapshotSummary, inspect_snapshot};
 pub use snapshot_stream::SnapshotStream;

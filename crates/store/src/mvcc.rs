@@ -7,6 +7,7 @@ mod apply;
 mod check;
 mod dump;
 mod read;
+mod room;
 mod session;
 mod slot;
 
@@ -23,6 +24,7 @@ use bytes::Bytes;
 
 pub(crate) use check::validate;
 pub(crate) use dump::{Dump, DumpHead, HistoryImage, Restore, SlotImage};
+pub use room::ANSWER_MAX;
 
 use crate::lease::Lease;
 use crate::member::MemberId;

@@ -160,14 +160,15 @@ impl Shape {
         &self,
         header: Option<ResponseHeader>,
         done: TxnResponse,
-    ) -> proto::TxnResponse {
+    ) -> Result<proto::TxnResponse, Status> {
         let steps = if done.succeeded { &self.success } else { &self.failure };
         let mut answers = done.responses.into_iter();
-        let responses = steps
-            .iter()
-            .map(|step| proto::ResponseOp { response: Some(step.answer(header, &mut answers)) })
-            .collect();
-        proto::TxnResponse { header, succeeded: done.succeeded, responses }
+        let answer = |step: &Step| {
+            let response = Some(step.answer(header, &mut answers)?);
+            Ok(proto::ResponseOp { response })
+        };
+        let responses = steps.iter().map(answer).collect::<Result<_, Status>>()?;
+        Ok(proto::TxnResponse { header, succeeded: done.succeeded, responses })
     }
 }
 
@@ -176,8 +177,8 @@ impl Step {
         &self,
         header: Option<ResponseHeader>,
         answers: &mut impl Iterator<Item = OpResponse>,
-    ) -> Response {
-        match self {
+    ) -> Result<Response, Status> {
+        Ok(match self {
             Step::Range(selection, parts) => {
                 let mut found = RangeResponse::default();
                 for answer in answers.take(*parts) {
@@ -185,7 +186,7 @@ impl Step {
                     found.count += part.count;
                     found.kvs.extend(part.kvs);
                 }
-                Response::Range(selection.answer(header, found))
+                Response::Range(selection.answer(header, found)?)
             }
             Step::Put => {
                 let prev = match answers.next() {
@@ -201,9 +202,9 @@ impl Step {
                     Some(OpResponse::Txn(done)) => done,
                     _ => TxnResponse::default(),
                 };
-                Response::Txn(shape.answer(header, done))
+                Response::Txn(shape.answer(header, done)?)
             }
-        }
+        })
     }
 }
 
