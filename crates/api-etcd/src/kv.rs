@@ -69,8 +69,9 @@ impl EtcdServer {
         if prost::Message::encoded_len(&request) > REQUEST_MAX {
             return Err(TOO_LARGE);
         }
+        let read = if txn::is_serializable(&request) { Read::Local } else { Read::Linearizable };
         let (txn, shape) = txn::translate(request)?;
-        let done = self.inner.store.txn(txn).await?;
+        let done = self.inner.store.txn_with(txn, read).await?;
         shape.answer(self.header(done.revision), done)
     }
 

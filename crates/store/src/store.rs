@@ -146,7 +146,14 @@ impl Store {
     pub async fn txn(&self, txn: Txn) -> Result<TxnResponse, WriteError> {
         crate::mvcc::validate(&txn)?;
         if txn.is_read_only() {
-            self.core.linearize().await.map_err(WriteError::from)?;
+            if read == Read::Linearizable {
+                self.core.linearize().await.map_err(WriteError::from)?;
+            }
+        self.txn_with(txn, Read::Linearizable).await
+    }
+
+    /// The same; one that only reads is as fresh as `read` says.
+    pub async fn txn_with(&self, txn: Txn, read: Read) -> Result<TxnResponse, WriteError> {
             return self.core.replica.state().read_txn(&txn);
         }
         match self.core.propose(Command::Txn(txn)).await? {

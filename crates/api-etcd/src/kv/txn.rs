@@ -28,6 +28,15 @@ enum Step {
     Txn(Shape),
 }
 
+/// True if all that is done are reads that this member may answer from its own copy; as in etcd.
+pub(super) fn is_serializable(request: &proto::TxnRequest) -> bool {
+    request
+        .success
+        .iter()
+        .chain(&request.failure)
+        .all(|op| matches!(&op.request, Some(Request::Range(range)) if range.serializable))
+}
+
 /// A transaction as the store does it, and the shape of its answer.
 pub(super) fn translate(request: proto::TxnRequest) -> Result<(Txn, Shape), Status> {
     translate_within(request, OPS_MAX)
