@@ -5,6 +5,7 @@ mod differential;
 mod etcdctl;
 mod hostile;
 mod serializable;
+mod sizes;
 mod watching;
 
 use std::io;

@@ -44,6 +44,8 @@ pub(crate) struct State {
     keys: BTreeMap<Bytes, Slot>,
     /// Keys that exist now; `keys` also holds deleted ones until they are compacted.
     live: u64,
+    /// Bytes of their newest versions.
+    live_bytes: u64,
     revision: u64,
     compact_revision: u64,
     /// The changes of every revision from `compact_revision` on, without a gap.
@@ -88,6 +90,7 @@ impl Default for State {
         State {
             keys: BTreeMap::new(),
             live: 0,
+            live_bytes: 0,
             revision: 1,
             compact_revision: 0,
             history: VecDeque::new(),
@@ -116,6 +119,11 @@ impl State {
     /// How many keys exist.
     pub(crate) fn live_keys(&self) -> u64 {
         self.live
+    }
+
+    /// About how many bytes the keys take that exist, without their history.
+    pub(crate) fn live_bytes(&self) -> u64 {
+        self.live_bytes
     }
 
     /// Takes down the numbers of members that were removed.

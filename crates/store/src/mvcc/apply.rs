@@ -232,9 +232,9 @@ impl<'s> Writer<'s> {
             },
         });
         self.move_lease(&kv.key, before.map_or(0, |kv| kv.lease), kv.lease);
-        if before.is_none() {
-            self.state.live += 1;
-        }
+        self.state.live += u64::from(before.is_none());
+        self.state.live_bytes += kv.weight() as u64;
+        self.state.live_bytes -= before.map_or(0, KeyValue::weight) as u64;
         self.push(kv.key.clone(), Version::Live(Arc::clone(&kv)));
         self.events.push(Event { kind: EventKind::Put, kv, prev: prev.clone() });
         prev.filter(|prev| put.prev_kv && self.room.take(prev, false))
@@ -264,6 +264,7 @@ impl<'s> Writer<'s> {
         let before = slot.at(self.revision - 1).cloned();
         self.move_lease(key, prev.lease, 0);
         self.state.live -= 1;
+        self.state.live_bytes -= prev.weight() as u64;
         self.push(prev.key.clone(), Version::Gone(self.revision));
         let kv = Arc::new(KeyValue {
             key: prev.key.clone(),
