@@ -47,6 +47,8 @@ struct Inner {
     frozen: bool,
     /// Syncs are answered and not done.
     lies: bool,
+    /// Syncs of files so far.
+    syncs: u64,
 }
 
 #[derive(Debug, Default)]
@@ -174,6 +176,7 @@ impl Disk {
                 fuse: None,
                 frozen: false,
                 lies: false,
+                syncs: 0,
             }),
         })
     }
@@ -196,6 +199,11 @@ impl Disk {
     pub(crate) fn leave_space(&self, bytes: Option<u64>) {
         let mut inner = self.inner();
         inner.capacity = bytes.map(|bytes| inner.used() + bytes);
+    }
+
+    /// How often files were synced.
+    pub(crate) fn syncs(&self) -> u64 {
+        self.inner().syncs
     }
 
     /// From now on a sync is answered and not done.
@@ -359,6 +367,7 @@ impl File {
     pub(crate) fn sync(&self) -> io::Result<()> {
         let mut inner = self.disk.inner();
         inner.changing()?;
+        inner.syncs += 1;
         if inner.lies {
             return Ok(());
         }
