@@ -13,6 +13,7 @@ use bytes::{BufMut, Bytes, BytesMut};
 use futures::stream::BoxStream;
 use http::{HeaderValue, Request, Response, header};
 use hyper::body::Incoming;
+use pontoon_store::ANSWER_MAX;
 
 pub(crate) use messages::Messages;
 pub(crate) use reply::Reply;
@@ -44,9 +45,26 @@ where
         serve(decode(request)?).await
     };
     match answer.await {
-        Ok(message) => accepted(Reply::message(frame(&message))),
+        Ok(message) => one(&message),
         Err(status) => refused(&status),
     }
+}
+
+/// An answer of one message, unless that is too large: it is written as a whole before any of it is sent.
+fn one(message: &impl prost::Message) -> Answer {
+    match fits(message.encoded_len()) {
+        Ok(()) => accepted(Reply::message(frame(message))),
+        Err(status) => refused(&status),
+    }
+}
+
+/// Refuses an answer of more bytes than are sent at a time.
+pub(crate) fn fits(bytes: usize) -> Result<(), Status> {
+    if bytes <= ANSWER_MAX {
+        return Ok(());
+    }
+    let words = format!("grpc: trying to send message larger than max ({bytes} vs. {ANSWER_MAX})");
+    Err(Status::new(Code::ResourceExhausted, words))
 }
 
 /// An answer of many messages.
@@ -82,4 +100,25 @@ pub(crate) fn frame(message: &impl prost::Message) -> Bytes {
     frame.put_u32(u32::try_from(length).expect("an answer has less than 4 GiB"));
     message.encode(&mut frame).expect("there is room for its length");
     frame.freeze()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::proto::{DeleteRangeResponse, KeyValue};
+
+    #[test]
+    fn an_answer_that_is_too_large_is_refused_before_it_is_written() {
+        let kv = KeyValue { value: vec![1; 1 << 20].into(), ..KeyValue::default() };
+        let deleted = |count: usize| DeleteRangeResponse {
+            prev_kvs: vec![kv.clone(); count],
+            ..DeleteRangeResponse::default()
+        };
+        assert!(!one(&deleted(2)).headers().contains_key(GRPC_STATUS));
+        // More than any length can say, too.
+        for count in [256, 5000] {
+            let answer = one(&deleted(count));
+            assert_eq!(answer.headers()[GRPC_STATUS], "8");
+        }
+    }
 }

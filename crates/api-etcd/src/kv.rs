@@ -31,7 +31,7 @@ impl EtcdServer {
         let span = Span::asked(request.key, request.range_end);
         let found = read_visible(&self.inner.store, span, range, read).await?;
         let header = self.header(found.revision);
-        Ok(selection.answer(header, found))
+        selection.answer(header, found)
     }
 
     pub(crate) async fn put(
@@ -69,9 +69,10 @@ impl EtcdServer {
         if prost::Message::encoded_len(&request) > REQUEST_MAX {
             return Err(TOO_LARGE);
         }
+        let read = if txn::is_serializable(&request) { Read::Local } else { Read::Linearizable };
         let (txn, shape) = txn::translate(request)?;
-        let done = self.inner.store.txn(txn).await?;
-        Ok(shape.answer(self.header(done.revision), done))
+        let done = self.inner.store.txn_with(txn, read).await?;
+        shape.answer(self.header(done.revision), done)
     }
 
     /// Compaction takes nothing that has to be waited for, so `physical` needs no distinction.

@@ -37,7 +37,10 @@ impl EtcdServer {
 
     async fn status(&self) -> Result<StatusResponse, Status> {
         let status = self.inner.store.status();
-        let size = signed(status.log_bytes);
+        let disk = self.inner.store.disk_bytes().await;
+        let disk = disk.map_err(|error| {
+            Status::new(Code::Unavailable, format!("look at the store's files: {error}"))
+        })?;
         let mut errors: Vec<String> = status.failed.into_iter().collect();
         if status.leadership.leader.is_none() {
             errors.push("etcdserver: no leader".to_owned());
@@ -48,13 +51,13 @@ impl EtcdServer {
         Ok(StatusResponse {
             header: self.header(status.revision),
             version: VERSION.to_owned(),
-            db_size: size,
+            db_size: signed(disk),
             leader: status.leadership.leader.unwrap_or(0),
             raft_index: status.last_index,
             raft_term: status.leadership.term,
             raft_applied_index: status.applied_index,
             errors,
-            db_size_in_use: size,
+            db_size_in_use: signed(status.keys_bytes),
             is_learner: self.is_learner(),
         })
     }

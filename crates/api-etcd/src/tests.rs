@@ -4,6 +4,8 @@ mod client;
 mod differential;
 mod etcdctl;
 mod hostile;
+mod serializable;
+mod sizes;
 mod watching;
 
 use std::io;
@@ -88,14 +90,20 @@ async fn bed() -> Bed {
 }
 
 async fn bed_with(tune: impl FnOnce(&mut StoreConfig)) -> Bed {
+    let bed = lone_bed_with(tune).await;
+    let member =
+        Member { id: 1, name: "one".to_owned(), address: "127.0.0.1:2377".parse().unwrap() };
+    bed.store.bootstrap(member).await.unwrap();
+    bed.store.leadership().wait_for(|now| now.is_me).await.unwrap();
+    bed
+}
+
+/// A member of no cluster, which nobody leads.
+async fn lone_bed_with(tune: impl FnOnce(&mut StoreConfig)) -> Bed {
     let dir = tempfile::tempdir().unwrap();
     let mut config = StoreConfig::new(dir.path(), 1);
     tune(&mut config);
     let store = Store::open(config, Arc::new(Nobody)).await.unwrap();
-    let member =
-        Member { id: 1, name: "one".to_owned(), address: "127.0.0.1:2377".parse().unwrap() };
-    store.bootstrap(member).await.unwrap();
-    store.leadership().wait_for(|now| now.is_me).await.unwrap();
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let settings = Settings { cluster_id: 0xc1, progress_interval: Duration::from_millis(50) };

@@ -70,6 +70,9 @@ pub struct Tuning {
     pub watch_queue: usize,
     /// Bytes a watcher may be behind, unless it is one batch alone, before it is ended with `Lagged`.
     pub watch_queue_bytes: usize,
+    /// Bytes that all watchers of this member may be behind together; if it is more, those that are furthest behind are
+    /// ended with `Lagged`. What several watchers are told counts once.
+    pub watch_bytes: usize,
     /// How linearizable reads are proven.
     pub read_policy: ReadPolicy,
 }
@@ -92,6 +95,7 @@ impl Default for Tuning {
             history_bytes: 256 << 20,
             watch_queue: 4096,
             watch_queue_bytes: 16 << 20,
+            watch_bytes: 256 << 20,
             read_policy: ReadPolicy::Lease,
         }
     }

@@ -222,6 +222,20 @@ pub(crate) fn list(dir: &Path) -> io::Result<Vec<PathBuf>> {
     std::fs::read_dir(dir)?.map(|entry| Ok(entry?.path())).collect()
 }
 
+/// Bytes of the files in a directory.
+pub(crate) fn bytes_in(dir: &Path) -> io::Result<u64> {
+    let mut bytes = 0;
+    for path in list(dir)? {
+        match File::open(&path) {
+            Ok(file) => bytes += file.len()?,
+            // It was removed meanwhile.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(bytes)
+}
+
 /// Makes the names in `dir` durable: after a file was made, renamed or removed.
 pub(crate) fn sync_dir(dir: &Path) -> io::Result<()> {
     #[cfg(test)]

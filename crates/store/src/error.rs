@@ -108,10 +108,10 @@ pub enum WriteError {
         /// The limit.
         limit: usize,
     },
-    /// The transaction was done, but its answer is too large to be forwarded by the leader, or to have been kept for
-    /// one who had to ask again.
+    /// The answer is larger than [`crate::ANSWER_MAX`], or too large to be forwarded by the leader or to have been kept for
+    /// one who had to ask again. If the transaction writes, it was done.
     #[error(
-        "the transaction was done, but its answer is too large to be forwarded or to be given twice"
+        "the answer is too large; what the transaction writes was written, so read in smaller parts"
     )]
     AnswerTooLarge,
     /// Too many writes wait already.

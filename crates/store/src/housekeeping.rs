@@ -47,7 +47,7 @@ pub(crate) async fn follow_leadership(core: Arc<Core>) {
         };
         let now = if lost { Leadership { leader: None, is_me: false, ..now } } else { now };
         let before = core.leader();
-        if now.is_me && !before.is_me {
+        if now.begins_after(&before) {
             // Nobody knows when a lease was last kept alive, so each lives its full time again.
             core.replica.lessor.renew_all();
         }

@@ -1,96 +1,49 @@
 //! From applied changes to watchers: who wants what, found by key and by prefix, not by asking all.
 
+mod backlog;
+mod target;
+
+use std::cmp::Reverse;
 use std::collections::{BTreeMap, HashMap, VecDeque};
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
-use tokio::sync::mpsc::error::TrySendError;
-use tokio::sync::mpsc::{self, Receiver, Sender};
+
+pub(crate) use backlog::{Backlog, Next};
+use backlog::{Budget, Charge};
+pub(crate) use target::Target;
 
 use crate::error::WatchError;
-use crate::kv::{Event, prefix_end};
 use crate::mvcc::State;
 use crate::watch::{Batch, WatchRequest};
 
-/// What a group of watchers watches.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub(crate) struct Target {
-    key: Bytes,
-    end: Option<Bytes>,
-    prev_kv: bool,
-}
-
-impl Target {
-    fn contains(&self, key: &[u8]) -> bool {
-        match self.end.as_deref() {
-            None => key == self.key,
-            Some(b"\0") => key >= &self.key[..],
-            Some(end) => key >= &self.key[..] && key < end,
-        }
-    }
-
-    /// The part of a batch that is watched, shared where it can be.
-    pub(crate) fn select(&self, batch: &Batch) -> Option<Batch> {
-        let hits = batch.events.iter().filter(|event| self.contains(&event.kv.key)).count();
-        if hits == 0 {
-            return None;
-        }
-        let strip = !self.prev_kv && batch.events.iter().any(|event| event.prev.is_some());
-        if hits == batch.events.len() && !strip {
-            return Some(batch.clone());
-        }
-        let wanted = batch.events.iter().filter(|event| self.contains(&event.kv.key));
-        let events: Vec<Event> = wanted
-            .map(|event| Event {
-                prev: event.prev.clone().filter(|_| self.prev_kv),
-                ..event.clone()
-            })
-            .collect();
-        Some(Batch { revision: batch.revision, events: Arc::from(events) })
-    }
-}
-
-/// Why a watcher was ended, told apart from its queue so that what is queued is still delivered.
-#[derive(Debug, Default)]
-pub(crate) struct Fate {
-    ended: Mutex<Option<WatchError>>,
-}
-
-impl Fate {
-    fn set(&self, error: WatchError) {
-        *self.ended.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
-    }
-
-    pub(crate) fn take(&self) -> Option<WatchError> {
-        self.ended.lock().unwrap_or_else(PoisonError::into_inner).take()
-    }
-}
+/// The part of the budget of all watchers that is free again after some were ended.
+const SHED: usize = 4;
 
 #[derive(Debug)]
 struct Watcher {
     id: u64,
     /// Changes before this revision are not for it.
     from: u64,
-    queue: Sender<Batch>,
-    /// Bytes in the queue.
-    backlog: Arc<AtomicUsize>,
-    fate: Arc<Fate>,
+    backlog: Arc<Backlog>,
 }
 
 #[derive(Debug)]
 struct Group {
     target: Target,
-    /// Bytes that may be in a watcher's queue, unless it is one batch alone.
-    slack: usize,
+    slack: Slack,
     watchers: Vec<Watcher>,
 }
 
 /// How far a watcher may be behind.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Slack {
     pub(crate) batches: usize,
+    /// Unless it is one batch alone.
     pub(crate) bytes: usize,
+    /// Bytes that all watchers together may keep.
+    pub(crate) together: usize,
 }
 
 /// All watchers of a store.
@@ -113,19 +66,18 @@ struct Inner {
     /// Groups that watch some other range.
     others: Vec<u64>,
     next_id: u64,
+    /// Of all watchers, also those that have ended and still have something to take; in order, so that a simulated run
+    /// repeats itself.
+    backlogs: BTreeMap<u64, Arc<Backlog>>,
+    budget: Budget,
 }
 
-/// A watcher's end: what it gets first, and then what comes.
+/// A watcher's end.
 pub(crate) struct Subscription {
     pub(crate) target: Target,
     pub(crate) group: u64,
     pub(crate) watcher: u64,
-    /// Changes that were applied before it began; not filtered yet.
-    pub(crate) replay: VecDeque<Batch>,
-    pub(crate) queue: Receiver<Batch>,
-    /// Bytes in `queue`.
-    pub(crate) backlog: Arc<AtomicUsize>,
-    pub(crate) fate: Arc<Fate>,
+    pub(crate) backlog: Arc<Backlog>,
     /// Everything before this revision is done with.
     pub(crate) from: u64,
 }
@@ -136,7 +88,7 @@ impl Hub {
         Hub { published: AtomicU64::new(revision), ..Hub::default() }
     }
 
-    /// Everything up to this revision has been handed to the watchers' queues.
+    /// Everything up to this revision has been handed to the watchers' backlogs.
     pub(crate) fn published(&self) -> u64 {
         self.published.load(Ordering::Acquire)
     }
@@ -155,6 +107,7 @@ impl Hub {
         S: std::ops::Deref<Target = State> + 's,
     {
         let mut inner = self.lock();
+        inner.budget.set_limit(slack.together);
         let published = self.published();
         let (from, replay, rest) = {
             let state = read();
@@ -169,34 +122,34 @@ impl Hub {
             let replay = history
                 .take_while(|batch| batch.revision <= published)
                 .filter(|batch| batch.revision >= from);
-            let (replay, rest) = take(replay, slack);
+            // Below the part of the budget that is free after others were ended.
+            let bytes = slack.bytes.min(slack.together / SHED);
+            let (replay, rest) = take(replay, Slack { bytes, ..slack });
             (from, replay, rest)
         };
+        let backlog = inner.backlog(replay);
         let target = Target { key: request.key, end: request.end, prev_kv: request.prev_kv };
-        let (sender, queue) = mpsc::channel(slack.batches.max(1));
-        let fate = Arc::new(Fate::default());
-        let backlog = Arc::new(AtomicUsize::new(0));
         let watcher = inner.new_id();
-        let group = match rest {
-            Some(resume) => {
-                fate.set(WatchError::Lagged { resume });
-                None
-            }
-            None if self.closed.load(Ordering::Acquire) => None,
-            None => Some(inner.group(&target)),
-        };
-        if let Some(group) = group.and_then(|id| inner.groups.get_mut(&id)) {
-            group.slack = slack.bytes;
-            let (fate, backlog) = (Arc::clone(&fate), Arc::clone(&backlog));
-            group.watchers.push(Watcher { id: watcher, from, queue: sender, backlog, fate });
+        inner.backlogs.insert(watcher, Arc::clone(&backlog));
+        let mut group = 0;
+        if let Some(resume) = rest {
+            backlog.end(Some(WatchError::Lagged { resume }));
+        } else if self.closed.load(Ordering::Acquire) {
+            backlog.end(None);
+        } else {
+            group = inner.join(
+                &target,
+                slack,
+                Watcher { id: watcher, from, backlog: Arc::clone(&backlog) },
+            );
         }
-        let group = group.unwrap_or(0);
-        Ok(Subscription { target, group, watcher, replay, queue, backlog, fate, from })
+        Ok(Subscription { target, group, watcher, backlog, from })
     }
 
     /// Removes a watcher.
     pub(crate) fn unsubscribe(&self, group: u64, watcher: u64) {
         let mut inner = self.lock();
+        inner.backlogs.remove(&watcher);
         let Some(entry) = inner.groups.get_mut(&group) else { return };
         entry.watchers.retain(|other| other.id != watcher);
         if entry.watchers.is_empty() {
@@ -238,7 +191,14 @@ impl Hub {
     /// Ends all watchers: the store stops.
     pub(crate) fn close(&self) {
         self.closed.store(true, Ordering::Release);
-        *self.lock() = Inner::default();
+        let inner = std::mem::take(&mut *self.lock());
+        inner.backlogs.values().for_each(|backlog| backlog.end(None));
+    }
+
+    /// Bytes that the backlogs of all watchers keep.
+    #[cfg(test)]
+    pub(crate) fn backlog_bytes(&self) -> usize {
+        self.lock().budget.bytes()
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
@@ -252,17 +212,39 @@ impl Inner {
         self.next_id
     }
 
+    /// A backlog that begins with `replay`. Others are ended if there would be too much.
+    fn backlog(&mut self, replay: VecDeque<Batch>) -> Arc<Backlog> {
+        let mut placed = VecDeque::with_capacity(replay.len());
+        for batch in replay {
+            let charge = self.budget.charge(&batch);
+            placed.push_back(self.budget.place(batch, charge));
+        }
+        self.shed_if_due();
+        Arc::new(Backlog::new(placed))
+    }
+
+    /// Puts a watcher into the group of those who watch `target`.
+    fn join(&mut self, target: &Target, slack: Slack, watcher: Watcher) -> u64 {
+        let id = self.group(target);
+        if let Some(group) = self.groups.get_mut(&id) {
+            group.slack = slack;
+            group.watchers.push(watcher);
+        }
+        id
+    }
+
     /// The group of those who watch `target`, made if there is none.
     fn group(&mut self, target: &Target) -> u64 {
         if let Some(id) = self.by_target.get(target) {
             return *id;
         }
         let id = self.new_id();
-        self.groups.insert(id, Group { target: target.clone(), slack: 0, watchers: Vec::new() });
+        let slack = Slack::default();
+        self.groups.insert(id, Group { target: target.clone(), slack, watchers: Vec::new() });
         self.by_target.insert(target.clone(), id);
         match &target.end {
             None => self.by_key.entry(target.key.clone()).or_default().push(id),
-            Some(_) if is_prefix(target) => {
+            Some(_) if target.is_prefix() => {
                 self.by_prefix.entry(target.key.clone()).or_default().push(id);
                 *self.prefix_lengths.entry(target.key.len()).or_default() += 1;
             }
@@ -277,7 +259,7 @@ impl Inner {
         self.by_target.remove(&target);
         if target.end.is_none() {
             remove_from(&mut self.by_key, &target.key, id);
-        } else if is_prefix(&target) {
+        } else if target.is_prefix() {
             remove_from(&mut self.by_prefix, &target.key, id);
             if let Some(count) = self.prefix_lengths.get_mut(&target.key.len()) {
                 *count -= 1;
@@ -300,13 +282,40 @@ impl Inner {
         }
         interested.sort_unstable();
         interested.dedup();
+        if interested.is_empty() {
+            return;
+        }
+        let charge = self.budget.charge(batch);
         for id in interested {
             let Some(group) = self.groups.get_mut(&id) else { continue };
-            group.publish(batch);
+            group.publish(batch, &charge, &self.budget);
             if group.watchers.is_empty() {
                 self.forget(id);
             }
         }
+        drop(charge);
+        self.shed_if_due();
+    }
+
+    /// If all watchers together keep too much, takes their backlogs from those that keep most, until a part of the budget
+    /// is free: not one watcher for each change from here on.
+    fn shed_if_due(&self) {
+        let limit = self.budget.limit();
+        if self.budget.bytes() <= limit {
+            return;
+        }
+        let mut backlogs: Vec<_> =
+            self.backlogs.values().map(|backlog| (backlog.bytes(), backlog)).collect();
+        backlogs.sort_by_key(|(bytes, _)| Reverse(*bytes));
+        let mut ended = 0;
+        for (_, backlog) in backlogs {
+            if self.budget.bytes() <= limit - limit / SHED {
+                break;
+            }
+            backlog.give_up();
+            ended += 1;
+        }
+        tracing::debug!(ended, limit, "watchers that are behind keep too much together");
     }
 
     fn find(&self, key: &[u8], into: &mut Vec<u64>) {
@@ -323,7 +332,7 @@ impl Inner {
             group.watchers.retain(|watcher| {
                 let keep = watcher.from >= compact_revision;
                 if !keep {
-                    watcher.fate.set(WatchError::Compacted { compact_revision });
+                    watcher.backlog.end(Some(WatchError::Compacted { compact_revision }));
                 }
                 keep
             });
@@ -341,22 +350,11 @@ impl Inner {
 }
 
 impl Group {
-    fn publish(&mut self, batch: &Batch) {
+    fn publish(&mut self, batch: &Batch, charge: &Arc<Charge>, budget: &Budget) {
         let Some(selected) = self.target.select(batch) else { return };
-        let (weight, slack) = (selected.weight(), self.slack);
         self.watchers.retain(|watcher| {
-            if batch.revision < watcher.from {
-                return true;
-            }
-            let before = watcher.backlog.fetch_add(weight, Ordering::Relaxed);
-            let fits = before == 0 || before + weight <= slack;
-            match fits.then(|| watcher.queue.try_send(selected.clone())) {
-                Some(Ok(())) => return true,
-                Some(Err(TrySendError::Closed(_))) => return false,
-                Some(Err(TrySendError::Full(_))) | None => {}
-            }
-            watcher.fate.set(WatchError::Lagged { resume: batch.revision });
-            false
+            let placed = || budget.place(selected.clone(), Arc::clone(charge));
+            batch.revision < watcher.from || watcher.backlog.push(placed(), self.slack)
         });
     }
 }
@@ -376,11 +374,6 @@ fn take<'b>(
         taken.push_back(batch.clone());
     }
     (taken, None)
-}
-
-/// True for a range that is exactly the keys with a common prefix.
-fn is_prefix(target: &Target) -> bool {
-    target.end.as_deref().is_some_and(|end| end != b"\0" && prefix_end(&target.key) == end)
 }
 
 fn remove_from(index: &mut HashMap<Bytes, Vec<u64>>, key: &Bytes, id: u64) {

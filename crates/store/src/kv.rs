@@ -22,6 +22,17 @@ pub struct KeyValue {
     pub lease: i64,
 }
 
+impl KeyValue {
+    /// About how many bytes it takes in memory, or in an answer.
+    #[must_use]
+    pub fn weight(&self) -> usize {
+        self.key.len() + self.value.len() + NUMBERS
+    }
+}
+
+/// Bytes of a key besides itself and its value.
+const NUMBERS: usize = 64;
+
 /// Whether an [`Event`] is a write or a removal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum EventKind {

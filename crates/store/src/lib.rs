@@ -2,6 +2,7 @@
 //!
 //! [`Store`] is the whole of it; see `ALGORITHM.md` beside the sources for how it works.
 
+mod answer;
 mod check;
 mod command;
 mod config;
@@ -58,6 +59,7 @@ pub use hash::{MemberHash, StateHash};
 pub use kv::{Event, EventKind, KeyValue, prefix_end};
 pub use lease::{Lease, LeaseStatus};
 pub use member::{Leadership, Member, MemberId, MemberStatus, Role};
+pub use mvcc::ANSWER_MAX;
 pub use offline::{DetachedState, store_member};
 pub use range::{Range, RangeResponse, Read};
 pub use snapshot::{SnapshotSummary, inspect_snapshot};

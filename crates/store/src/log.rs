@@ -248,6 +248,12 @@ impl Log {
         self.shared.bell.ring();
     }
 
+    /// Bytes of entries that are in memory.
+    #[cfg(test)]
+    pub(crate) fn payloads_in_memory(&self) -> usize {
+        self.shared.view().cached()
+    }
+
     #[cfg(test)]
     pub(crate) fn shared(&self) -> &Shared {
         &self.shared

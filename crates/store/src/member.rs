@@ -64,3 +64,24 @@ pub struct Leadership {
     /// The election term, which only grows: a fencing number.
     pub term: u64,
 }
+
+impl Leadership {
+    /// True if this member leads since `before`; it may have lost the leadership meanwhile and won it again.
+    pub(crate) fn begins_after(&self, before: &Leadership) -> bool {
+        self.is_me && !(before.is_me && before.term == self.term)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_leadership_begins_with_its_term() {
+        let of = |is_me: bool, term: u64| Leadership { leader: Some(1), is_me, term };
+        assert!(of(true, 2).begins_after(&of(false, 2)));
+        assert!(of(true, 4).begins_after(&of(true, 2)), "another led between the two");
+        assert!(!of(true, 2).begins_after(&of(true, 2)));
+        assert!(!of(false, 4).begins_after(&of(true, 2)));
+    }
+}

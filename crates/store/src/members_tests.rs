@@ -1,5 +1,6 @@
 //! Learners, promotion, and members that move.
 
+use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
@@ -132,5 +133,31 @@ fn an_update_takes_nobody_elses_name_or_address() {
         let name = Member { name: "other".to_owned(), ..member(2) };
         store.update_member(name.clone()).await.expect("a free name");
         assert!(store.members().iter().any(|status| status.member == name));
+    });
+}
+
+#[test]
+fn nobody_stays_connected_to_a_member_that_was_removed() {
+    run(async {
+        let cluster = Cluster::new(3, patient()).await;
+        let gone = cluster.leader(&cluster.ids()).await;
+        let rest: Vec<u64> = cluster.ids().into_iter().filter(|id| *id != gone).collect();
+        for id in &rest {
+            cluster.store(*id).put(format!("{id}"), "x").await.expect("forwarded");
+        }
+        let mut open = cluster.net.open();
+        let to_it = |open: &BTreeMap<(u64, u64), usize>| -> usize {
+            open.iter().filter(|((_, to), _)| *to == gone).map(|(_, count)| count).sum()
+        };
+        assert!(to_it(&open.borrow()) >= 2, "{:?}", open.borrow());
+        cluster.store(gone).transfer_leadership(Some(rest[0])).await.expect("another leads");
+        // Before it has heard the third, a new leader takes it for lost, and removes nobody.
+        while status(cluster.store(rest[0]), rest[1]).silent_ms.is_none_or(|silent| silent > 500) {
+            tokio::task::yield_now().await;
+        }
+        cluster.store(rest[0]).remove_member(gone).await.expect("removed");
+        // It runs, and would be spoken to for ever.
+        open.wait_for(|open| to_it(open) == 0).await.expect("there is a net");
+        cluster.store(rest[1]).put("after", "x").await.expect("the others go on");
     });
 }

@@ -1,6 +1,7 @@
 //! Changing who holds the state, one member at a time, without ever losing the quorum by mistake.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::time::Duration;
 
 use openraft::async_runtime::watch::WatchReceiver;
@@ -57,6 +58,23 @@ impl From<EngineError> for Failed {
                 Failed::Error(MemberError::Busy)
             }
             RaftError::Fatal(_) => Failed::Refused(Refusal::Stopped),
+        }
+    }
+}
+
+/// Closes the connections to members that were removed, until the store stops.
+pub(crate) async fn forget_removed(core: Arc<Core>) {
+    let mut metrics = core.engine.server_metrics();
+    loop {
+        let members: BTreeSet<MemberId> = {
+            let metrics = metrics.borrow_and_update();
+            metrics.membership_config.nodes().map(|(id, _)| *id).collect()
+        };
+        core.network.keep(&members);
+        tokio::select! {
+            biased;
+            () = core.stop.cancelled() => return,
+            changed = metrics.changed() => if changed.is_err() { return },
         }
     }
 }

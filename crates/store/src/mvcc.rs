@@ -7,6 +7,7 @@ mod apply;
 mod check;
 mod dump;
 mod read;
+mod room;
 mod session;
 mod slot;
 
@@ -23,6 +24,7 @@ use bytes::Bytes;
 
 pub(crate) use check::validate;
 pub(crate) use dump::{Dump, DumpHead, HistoryImage, Restore, SlotImage};
+pub use room::ANSWER_MAX;
 pub(crate) use session::SessionImage;
 
 use crate::lease::Lease;
@@ -43,6 +45,8 @@ pub(crate) struct State {
     keys: BTreeMap<Bytes, Slot>,
     /// Keys that exist now; `keys` also holds deleted ones until they are compacted.
     live: u64,
+    /// Bytes of their newest versions.
+    live_bytes: u64,
     revision: u64,
     compact_revision: u64,
     /// The changes of every revision from `compact_revision` on, without a gap.
@@ -87,6 +91,7 @@ impl Default for State {
         State {
             keys: BTreeMap::new(),
             live: 0,
+            live_bytes: 0,
             revision: 1,
             compact_revision: 0,
             history: VecDeque::new(),
@@ -115,6 +120,11 @@ impl State {
     /// How many keys exist.
     pub(crate) fn live_keys(&self) -> u64 {
         self.live
+    }
+
+    /// About how many bytes the keys take that exist, without their history.
+    pub(crate) fn live_bytes(&self) -> u64 {
+        self.live_bytes
     }
 
     /// Takes down the numbers of members that were removed.

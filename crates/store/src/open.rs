@@ -20,7 +20,7 @@ use crate::runtime::{self, Instant, watch};
 use crate::snapshot::SnapshotFiles;
 use crate::snapshot_stream::STREAMS;
 use crate::transport::Transport;
-use crate::{housekeeping, log};
+use crate::{housekeeping, log, membership};
 
 /// Opens the store of `config`.
 pub(crate) async fn open(
@@ -73,6 +73,7 @@ pub(crate) async fn open(
     runtime::spawn(linearize::run(Arc::clone(&core), waiters));
     runtime::spawn(housekeeping::follow_leadership(Arc::clone(&core)));
     runtime::spawn(housekeeping::run(Arc::clone(&core)));
+    runtime::spawn(membership::forget_removed(Arc::clone(&core)));
     runtime::spawn(allow_elections(Arc::clone(&core)));
     Ok(core)
 }

@@ -3,6 +3,8 @@
 
 mod append;
 #[cfg(test)]
+mod append_tests;
+#[cfg(test)]
 mod decoder_tests;
 mod lane;
 mod log_store;

@@ -6,6 +6,7 @@ mod cluster;
 mod dice;
 pub(crate) mod disk;
 pub(crate) mod host;
+mod mechanisms;
 mod nemesis;
 mod network;
 mod record;

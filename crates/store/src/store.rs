@@ -1,8 +1,8 @@
 //! The store: what the rest of the program uses.
 
+use std::io;
 use std::sync::Arc;
 
-use async_trait::async_trait;
 use bytes::Bytes;
 use openraft::async_runtime::watch::WatchReceiver;
 
@@ -10,13 +10,14 @@ use crate::check::MemberFiles;
 use crate::command::{Command, Reply};
 use crate::config::StoreConfig;
 use crate::core::Core;
+use crate::disk;
 use crate::error::{MemberError, OpenError, ReadError, SnapshotError, WatchError, WriteError};
 use crate::hash::{MemberHash, StateHash};
 use crate::hub::Slack;
 use crate::lease::{Lease, LeaseStatus};
 use crate::log::Health;
 use crate::member::{Leadership, Member, MemberChange, MemberId, MemberStatus};
-use crate::raft::{Answer, Call, CallError, Calls, Refusal, Server};
+use crate::raft::{Answer, Call, CallError, Calls, Server, blocking};
 use crate::range::{Range, RangeResponse, Read};
 use crate::retry::Retry;
 use crate::runtime::{self, watch};
@@ -52,6 +53,8 @@ pub struct StoreStatus {
     pub log_bytes: u64,
     /// Keys that exist.
     pub keys: u64,
+    /// About how many bytes they take, without their history.
+    pub keys_bytes: u64,
     /// True while the disk is full and writes are refused.
     pub disk_full: bool,
     /// Why the store stopped, if it did.
@@ -144,9 +147,16 @@ impl Store {
     /// Does a transaction; on any member. When it answers, a quorum has the transaction on disk.
     /// One that only reads is a linearizable read.
     pub async fn txn(&self, txn: Txn) -> Result<TxnResponse, WriteError> {
+        self.txn_with(txn, Read::Linearizable).await
+    }
+
+    /// The same; one that only reads is as fresh as `read` says.
+    pub async fn txn_with(&self, txn: Txn, read: Read) -> Result<TxnResponse, WriteError> {
         crate::mvcc::validate(&txn)?;
         if txn.is_read_only() {
-            self.core.linearize().await.map_err(WriteError::from)?;
+            if read == Read::Linearizable {
+                self.core.linearize().await.map_err(WriteError::from)?;
+            }
             return self.core.replica.state().read_txn(&txn);
         }
         match self.core.propose(Command::Txn(txn)).await? {
@@ -185,7 +195,8 @@ impl Store {
     pub fn watch(&self, request: WatchRequest) -> Result<Watch, WatchError> {
         let replica = &self.core.replica;
         let tuning = &self.core.config.tuning;
-        let slack = Slack { batches: tuning.watch_queue, bytes: tuning.watch_queue_bytes };
+        let (batches, bytes) = (tuning.watch_queue, tuning.watch_queue_bytes);
+        let slack = Slack { batches, bytes, together: tuning.watch_bytes };
         let subscription = replica.hub.subscribe(request, slack, || replica.state())?;
         let revision = replica.state().revision();
         Ok(Watch::new(subscription, Arc::clone(&replica.hub), revision))
@@ -296,9 +307,16 @@ impl Store {
             snapshot_index,
             log_bytes: core.log.size().bytes,
             keys: state.live_keys(),
+            keys_bytes: state.live_bytes(),
             disk_full: health == Health::Full,
             failed,
         }
+    }
+
+    /// Bytes of all files of this store: the log, files kept for it, snapshots.
+    pub async fn disk_bytes(&self) -> io::Result<u64> {
+        let dirs = [self.core.log.dir().to_owned(), self.core.snapshots.dir().to_owned()];
+        blocking(move || dirs.iter().map(|dir| disk::bytes_in(dir)).sum()).await
     }
 
     /// Hands leadership over if this member leads, stops, and closes the files.
@@ -360,45 +378,4 @@ impl Store {
 /// A lease id that nobody has, as good as certainly.
 fn any_lease_id() -> i64 {
     i64::try_from(runtime::number() >> 1).unwrap_or(1).max(1)
-}
-
-#[async_trait]
-impl Calls for Core {
-    async fn answer(&self, call: Call) -> Result<Answer, Refusal> {
-        match call {
-            Call::ReadIndex => Ok(Answer::ReadIndex(self.read_index().await?)),
-            Call::Propose(proposals) => {
-                Ok(Answer::Proposed(self.propose_forwarded(proposals).await))
-            }
-            Call::Members(change) => {
-                if !self.leader().is_me {
-                    return Err(Refusal::NotLeader);
-                }
-                Ok(Answer::Members(self.change_here(&change).await?))
-            }
-            Call::KeepAlive(id) => {
-                // A leader that was replaced without noticing must not keep leases alive, nor one that
-                // has not yet applied the end that a leader before it put into the log.
-                self.be_current().await?;
-                let kept = self.replica.lessor.keep_alive(id);
-                Ok(Answer::KeptAlive(kept.ok_or(WriteError::LeaseNotFound { id })))
-            }
-            Call::Hash(revision) => Ok(Answer::Hash(self.hash(revision).await)),
-            Call::Files => Ok(Answer::Files(self.files().await)),
-            Call::LeaseStatus(id) => {
-                self.be_current().await?;
-                Ok(Answer::LeaseStatus(self.lease_status(id)))
-            }
-            Call::Vote(_) | Call::PreVote(_) | Call::Transfer(_) => Err(Refusal::NotLeader),
-        }
-    }
-}
-
-impl Core {
-    fn lease_status(&self, id: i64) -> Result<LeaseStatus, WriteError> {
-        let not_found = WriteError::LeaseNotFound { id };
-        let Some((lease, keys)) = self.replica.state().lease(id) else { return Err(not_found) };
-        let remaining = self.replica.lessor.remaining(id).ok_or(not_found)?;
-        Ok(LeaseStatus { lease, remaining, keys })
-    }
 }

@@ -12,6 +12,7 @@ use sha2::{Digest, Sha256};
 use tempfile::TempDir;
 use tokio::io::DuplexStream;
 use tokio::runtime::{Handle, Runtime};
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::{BoxedStream, Member, MemberId, Store, StoreConfig, Transport, Tuning};
@@ -37,6 +38,8 @@ pub(crate) struct Net {
     /// Members that are not at the port of their number.
     moved: Mutex<HashMap<MemberId, u16>>,
     links: Mutex<Vec<(MemberId, MemberId, CancellationToken)>>,
+    /// Connections that are open, by who made them and to whom.
+    open: watch::Sender<BTreeMap<(MemberId, MemberId), usize>>,
 }
 
 struct Wire {
@@ -68,11 +71,14 @@ impl Net {
         let (mut far_end, far): (DuplexStream, DuplexStream) = tokio::io::duplex(64 << 10);
         let severed = CancellationToken::new();
         self.links.lock().unwrap().push((from, to, severed.clone()));
+        self.open.send_modify(|open| *open.entry((from, to)).or_default() += 1);
+        let open = self.open.clone();
         tokio::spawn(async move {
             tokio::select! {
                 () = severed.cancelled() => {}
                 _ = tokio::io::copy_bidirectional(&mut near_end, &mut far_end) => {}
             }
+            open.send_modify(|open| *open.entry((from, to)).or_default() -= 1);
         });
         handle.spawn(async move { store.serve(Box::new(far)).await });
         Ok(Box::new(near))
@@ -88,6 +94,11 @@ impl Net {
             }
             keep
         });
+    }
+
+    /// Connections from one member to another.
+    pub(crate) fn open(&self) -> watch::Receiver<BTreeMap<(MemberId, MemberId), usize>> {
+        self.open.subscribe()
     }
 
     /// From now on a member answers at another port only.

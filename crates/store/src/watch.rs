@@ -1,12 +1,11 @@
 //! Following changes: what to watch, and the end at which its events arrive.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
 
 use crate::error::WatchError;
-use crate::hub::{Hub, Subscription};
+use crate::hub::{Hub, Next, Subscription};
 use crate::kv::{Event, KeyValue, prefix_end};
 
 /// Which changes to follow.
@@ -92,35 +91,33 @@ impl Watch {
     /// The next changes; an error once, then `None`, when the watch had to end; `None` also when the
     /// store stops. Cancel safe.
     pub async fn next(&mut self) -> Option<Result<Batch, WatchError>> {
-        while let Some(batch) = self.subscription.replay.pop_front() {
-            self.delivered = batch.revision;
-            if let Some(selected) = self.subscription.target.select(&batch) {
-                return Some(Ok(selected));
+        while !self.ended {
+            match self.subscription.backlog.next().await {
+                Next::Replayed(batch) => {
+                    self.delivered = batch.revision;
+                    if let Some(selected) = self.subscription.target.select(&batch) {
+                        return Some(Ok(selected));
+                    }
+                }
+                Next::Told(batch) => {
+                    self.delivered = batch.revision;
+                    return Some(Ok(batch));
+                }
+                Next::Ended(why) => {
+                    self.ended = true;
+                    return why.map(Err);
+                }
             }
         }
-        if self.ended {
-            return None;
-        }
-        match self.subscription.queue.recv().await {
-            Some(batch) => {
-                self.subscription.backlog.fetch_sub(batch.weight(), Ordering::Relaxed);
-                self.delivered = batch.revision;
-                Some(Ok(batch))
-            }
-            None => {
-                self.ended = true;
-                self.subscription.fate.take().map(Err)
-            }
-        }
+        None
     }
 
     /// Every watched change up to this revision was delivered by [`Watch::next`].
     #[must_use]
     pub fn progress(&self) -> u64 {
-        // Read before the queue: what is published later does not count.
+        // Read before the backlog: what is published later does not count.
         let published = self.hub.published();
-        let idle = self.subscription.replay.is_empty() && self.subscription.queue.is_empty();
-        if idle && !self.subscription.queue.is_closed() {
+        if self.subscription.backlog.is_idle() {
             return self.delivered.max(published);
         }
         self.delivered

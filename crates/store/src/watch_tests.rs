@@ -292,3 +292,59 @@ fn a_slow_watcher_keeps_no_more_bytes_than_it_may() {
         assert!(watch.next().await.is_some_and(|batch| batch.is_ok()));
     });
 }
+
+#[test]
+fn watchers_together_keep_no_more_bytes_than_they_may() {
+    run(async {
+        let cluster = Cluster::new(1, Tuning { watch_bytes: 100_000, ..patient() }).await;
+        let store = cluster.store(1);
+        let hub = &store.core_for_tests().replica.hub;
+        let mut fast = store.watch(WatchRequest::prefix("")).expect("a watch");
+        let mut slowest = store.watch(WatchRequest::prefix("a/")).expect("a watch");
+        let mut slow = store.watch(WatchRequest::prefix("b/")).expect("a watch");
+        for (key, bytes) in [("a/1", 30_000), ("a/2", 30_000), ("b/1", 20_000), ("a/3", 30_000)] {
+            let revision = store.put(key, vec![1; bytes]).await.expect("written");
+            assert_eq!(until(&mut fast, revision).await.len(), 1, "it is told of all");
+            let kept = hub.backlog_bytes();
+            assert!(kept <= 100_000, "{kept} after {key}");
+        }
+        // Each kept less than it may, but together it was too much; who kept most hears of it at once.
+        assert_eq!(slowest.next().await, Some(Err(WatchError::Lagged { resume: 2 })));
+        assert_eq!(slowest.next().await, None);
+        let (batches, _) = resuming(store, WatchRequest::prefix("a/").from(2), 5).await;
+        let revisions: Vec<u64> = batches.iter().map(|batch| batch.revision).collect();
+        assert_eq!(revisions, [2, 3, 5], "without a gap");
+        assert_eq!(slow.next().await.unwrap().expect("it goes on").revision, 4);
+        assert_eq!(hub.backlog_bytes(), 0, "what was taken is not kept");
+    });
+}
+
+#[test]
+fn what_watchers_share_counts_once_and_what_is_too_large_for_all_comes_through() {
+    run(async {
+        let cluster = Cluster::new(1, Tuning { watch_bytes: 100_000, ..patient() }).await;
+        let store = cluster.store(1);
+        let hub = &store.core_for_tests().replica.hub;
+        let request = WatchRequest::prefix("key");
+        let mut crowd: Vec<Watch> =
+            (0..20).map(|_| store.watch(request.clone()).expect("a watch")).collect();
+        store.put("key 1", vec![1; 40_000]).await.expect("written");
+        store.put("key 2", vec![1; 40_000]).await.expect("written");
+        for watch in &mut crowd {
+            assert_eq!(until(watch, 3).await.len(), 2);
+        }
+        // From the history, too.
+        let mut late: Vec<Watch> =
+            (0..20).map(|_| store.watch(request.clone().from(3)).expect("a watch")).collect();
+        assert!(hub.backlog_bytes() < 50_000, "{}", hub.backlog_bytes());
+        for watch in &mut late {
+            assert_eq!(until(watch, 3).await.len(), 1);
+        }
+        store.put("key", vec![1; 400_000]).await.expect("written");
+        assert_eq!(until(&mut crowd[0], 4).await.len(), 1, "a batch of more than all may keep");
+        let (batches, _) = resuming(store, request.from(4), 4).await;
+        assert_eq!(batches.len(), 1);
+        drop((crowd, late));
+        assert_eq!(hub.backlog_bytes(), 0, "nor what nobody took");
+    });
+}

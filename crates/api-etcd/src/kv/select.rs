@@ -5,6 +5,7 @@ use std::sync::Arc;
 use pontoon_store::{KeyValue, Range, RangeResponse};
 
 use super::key_value;
+use crate::grpc::fits;
 use crate::proto::{self, ResponseHeader, SortOrder, SortTarget};
 use crate::server::signed;
 use crate::status::{EMPTY_KEY, INVALID_SORT, Status};
@@ -59,12 +60,12 @@ impl Selection {
         Range { revision, limit, count_only: self.count_only, ..Range::default() }
     }
 
-    /// The answer, made of what was read.
+    /// The answer, made of what was read; refused if it is too large.
     pub(super) fn answer(
         &self,
         header: Option<ResponseHeader>,
         found: RangeResponse,
-    ) -> proto::RangeResponse {
+    ) -> Result<proto::RangeResponse, Status> {
         let mut kvs = found.kvs;
         let within = |(least, most): (i64, i64), revision: u64| {
             let revision = signed(revision);
@@ -87,8 +88,10 @@ impl Selection {
         if more {
             kvs.truncate(limit);
         }
+        let value = |kv: &KeyValue| if self.keys_only { kv.value.len() } else { 0 };
+        fits(kvs.iter().map(|kv| kv.weight() - value(kv)).sum())?;
         let kvs = kvs.iter().map(|kv| key_value(kv, self.keys_only)).collect();
-        proto::RangeResponse { header, kvs, more, count: signed(found.count) }
+        Ok(proto::RangeResponse { header, kvs, more, count: signed(found.count) })
     }
 }
 
@@ -104,4 +107,36 @@ fn sort(kvs: &mut [Arc<KeyValue>], target: SortTarget, order: SortOrder) {
         };
         if order == SortOrder::Descend { ascending.reverse() } else { ascending }
     });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::status::Code;
+
+    #[test]
+    fn what_is_too_large_is_refused_after_the_limit() {
+        let kv = Arc::new(KeyValue {
+            key: "key".into(),
+            value: vec![1; 1 << 20].into(),
+            create_revision: 2,
+            mod_revision: 2,
+            version: 1,
+            lease: 0,
+        });
+        let answer = |request: proto::RangeRequest| {
+            let found =
+                RangeResponse { kvs: vec![Arc::clone(&kv); 300], ..RangeResponse::default() };
+            let request = proto::RangeRequest { key: "key".into(), ..request };
+            Selection::of(&request)?.answer(None, found)
+        };
+        let all = proto::RangeRequest::default();
+        assert_eq!(answer(all.clone()).unwrap_err().code, Code::ResourceExhausted);
+        let sorted = proto::RangeRequest { sort_order: 2, sort_target: 3, ..all.clone() };
+        assert!(answer(sorted.clone()).is_err());
+        let first = proto::RangeRequest { limit: 1, ..sorted };
+        assert_eq!(answer(first).expect("one is little").kvs.len(), 1);
+        let keys = proto::RangeRequest { keys_only: true, ..all };
+        assert_eq!(answer(keys).expect("keys are little").kvs.len(), 300);
+    }
 }

@@ -28,6 +28,15 @@ enum Step {
     Txn(Shape),
 }
 
+/// True if all that is done are reads that this member may answer from its own copy; as in etcd.
+pub(super) fn is_serializable(request: &proto::TxnRequest) -> bool {
+    request
+        .success
+        .iter()
+        .chain(&request.failure)
+        .all(|op| matches!(&op.request, Some(Request::Range(range)) if range.serializable))
+}
+
 /// A transaction as the store does it, and the shape of its answer.
 pub(super) fn translate(request: proto::TxnRequest) -> Result<(Txn, Shape), Status> {
     translate_within(request, OPS_MAX)
@@ -160,14 +169,15 @@ impl Shape {
         &self,
         header: Option<ResponseHeader>,
         done: TxnResponse,
-    ) -> proto::TxnResponse {
+    ) -> Result<proto::TxnResponse, Status> {
         let steps = if done.succeeded { &self.success } else { &self.failure };
         let mut answers = done.responses.into_iter();
-        let responses = steps
-            .iter()
-            .map(|step| proto::ResponseOp { response: Some(step.answer(header, &mut answers)) })
-            .collect();
-        proto::TxnResponse { header, succeeded: done.succeeded, responses }
+        let answer = |step: &Step| {
+            let response = Some(step.answer(header, &mut answers)?);
+            Ok(proto::ResponseOp { response })
+        };
+        let responses = steps.iter().map(answer).collect::<Result<_, Status>>()?;
+        Ok(proto::TxnResponse { header, succeeded: done.succeeded, responses })
     }
 }
 
@@ -176,8 +186,8 @@ impl Step {
         &self,
         header: Option<ResponseHeader>,
         answers: &mut impl Iterator<Item = OpResponse>,
-    ) -> Response {
-        match self {
+    ) -> Result<Response, Status> {
+        Ok(match self {
             Step::Range(selection, parts) => {
                 let mut found = RangeResponse::default();
                 for answer in answers.take(*parts) {
@@ -185,7 +195,7 @@ impl Step {
                     found.count += part.count;
                     found.kvs.extend(part.kvs);
                 }
-                Response::Range(selection.answer(header, found))
+                Response::Range(selection.answer(header, found)?)
             }
             Step::Put => {
                 let prev = match answers.next() {
@@ -201,9 +211,9 @@ impl Step {
                     Some(OpResponse::Txn(done)) => done,
                     _ => TxnResponse::default(),
                 };
-                Response::Txn(shape.answer(header, done))
+                Response::Txn(shape.answer(header, done)?)
             }
-        }
+        })
     }
 }
 

@@ -104,3 +104,26 @@ async fn broken_calls_are_refused_and_the_connection_goes_on() {
         client.send(PATHS[0], frame(&RangeRequest { key: "k".into(), ..RangeRequest::default() }));
     assert!(ok.await.is_ok());
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_transaction_cannot_ask_for_more_than_an_answer_holds() {
+    let bed = bed().await;
+    let client = Client::connect(bed.address).await;
+    for key in ["a", "b"] {
+        bed.store.put(key, vec![1; 1400 << 10]).await.unwrap();
+    }
+    let all = RangeRequest { key: "a".into(), range_end: "c".into(), ..RangeRequest::default() };
+    let op = RequestOp { request: Some(Request::Range(all)) };
+    let read = TxnRequest { success: vec![op.clone(); 128], ..TxnRequest::default() };
+    let put = PutRequest { key: "x".into(), ..PutRequest::default() };
+    let put = RequestOp { request: Some(Request::Put(put)) };
+    let mut write = read.clone();
+    write.success[0] = put;
+    for txn in [read, write] {
+        let (code, _) = client.send(PATHS[2], frame(&txn)).await.unwrap_err();
+        assert_eq!(code, "8");
+    }
+    let few = TxnRequest { success: vec![op; 2], ..TxnRequest::default() };
+    let answer = client.send(PATHS[2], frame(&few)).await.expect("the connection goes on");
+    assert!(answer.len() > 4 * (1400 << 10));
+}

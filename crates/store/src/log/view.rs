@@ -112,6 +112,12 @@ impl View {
         }
     }
 
+    /// Bytes of payloads in memory.
+    #[cfg(test)]
+    pub(super) fn cached(&self) -> usize {
+        self.cached
+    }
+
     /// Drops payloads from memory until few enough are left.
     pub(super) fn evict(&mut self) {
         while self.cached > CACHE_BYTES {

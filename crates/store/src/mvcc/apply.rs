@@ -5,6 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::check::validate;
+use super::room::Room;
 use super::session::Seen;
 use super::slot::{Slot, Version};
 use super::{COLLECT_STEP, Effects, LeaseChange, LeaseState, State, bounds};
@@ -48,9 +49,11 @@ impl State {
         self.check(&plan)?;
         let mut writer = Writer::new(self);
         let mut response = writer.run(&plan);
+        let told = writer.room.holds_all();
         let revision = writer.finish(effects);
         stamp(&mut response, revision);
-        Ok(response)
+        // It is known only when it is done.
+        if told { Ok(response) } else { Err(WriteError::AnswerTooLarge) }
     }
 
     /// Does a transaction that only reads.
@@ -58,15 +61,16 @@ impl State {
         validate(txn)?;
         let plan = self.decide(txn);
         self.check(&plan)?;
-        let mut response = self.read_plan(&plan);
+        let mut room = Room::for_answer();
+        let mut response = self.read_plan(&plan, &mut room);
         stamp(&mut response, self.revision);
-        Ok(response)
+        if room.holds_all() { Ok(response) } else { Err(WriteError::AnswerTooLarge) }
     }
 
-    fn read_plan(&self, plan: &Plan<'_>) -> TxnResponse {
+    fn read_plan(&self, plan: &Plan<'_>, room: &mut Room) -> TxnResponse {
         let answer = |step: &Step<'_>| match step {
-            Step::Txn(plan) => OpResponse::Txn(self.read_plan(plan)),
-            Step::Op(Op::Range(range)) => OpResponse::Range(self.read(range)),
+            Step::Txn(plan) => OpResponse::Txn(self.read_plan(plan, room)),
+            Step::Op(Op::Range(range)) => OpResponse::Range(self.read(range, room)),
             Step::Op(_) => unreachable!("the caller has checked that it only reads"),
         };
         let responses = plan.steps.iter().map(answer).collect();
@@ -181,12 +185,14 @@ struct Writer<'s> {
     state: &'s mut State,
     revision: u64,
     events: Vec<Event>,
+    /// Left for the answer. What is answered has no part in what is done.
+    room: Room,
 }
 
 impl<'s> Writer<'s> {
     fn new(state: &'s mut State) -> Writer<'s> {
         let revision = state.revision + 1;
-        Writer { state, revision, events: Vec::new() }
+        Writer { state, revision, events: Vec::new(), room: Room::for_answer() }
     }
 
     fn run(&mut self, plan: &Plan<'_>) -> TxnResponse {
@@ -195,7 +201,9 @@ impl<'s> Writer<'s> {
             .iter()
             .map(|step| match step {
                 Step::Txn(plan) => OpResponse::Txn(self.run(plan)),
-                Step::Op(Op::Range(range)) => OpResponse::Range(self.state.read(range)),
+                Step::Op(Op::Range(range)) => {
+                    OpResponse::Range(self.state.read(range, &mut self.room))
+                }
                 Step::Op(Op::Put(put)) => OpResponse::Put { prev: self.put(put) },
                 Step::Op(Op::DeleteRange(delete)) => self.delete_range(delete),
                 Step::Op(Op::Txn(_)) => unreachable!("inner transactions are planned"),
@@ -224,12 +232,12 @@ impl<'s> Writer<'s> {
             },
         });
         self.move_lease(&kv.key, before.map_or(0, |kv| kv.lease), kv.lease);
-        if before.is_none() {
-            self.state.live += 1;
-        }
+        self.state.live += u64::from(before.is_none());
+        self.state.live_bytes += kv.weight() as u64;
+        self.state.live_bytes -= before.map_or(0, KeyValue::weight) as u64;
         self.push(kv.key.clone(), Version::Live(Arc::clone(&kv)));
         self.events.push(Event { kind: EventKind::Put, kv, prev: prev.clone() });
-        prev.filter(|_| put.prev_kv)
+        prev.filter(|prev| put.prev_kv && self.room.take(prev, false))
     }
 
     fn delete_range(&mut self, delete: &DeleteRange) -> OpResponse {
@@ -238,9 +246,15 @@ impl<'s> Writer<'s> {
             let range = self.state.keys.range::<[u8], _>(bounds);
             keys.extend(range.filter_map(|(key, slot)| slot.live().map(|_| key.clone())));
         }
-        let gone: Vec<_> = keys.iter().filter_map(|key| self.delete(key)).collect();
-        let deleted = gone.len() as u64;
-        OpResponse::DeleteRange { deleted, prev: if delete.prev_kv { gone } else { Vec::new() } }
+        let (mut deleted, mut prev) = (0, Vec::new());
+        for key in keys {
+            let Some(gone) = self.delete(&key) else { continue };
+            deleted += 1;
+            if delete.prev_kv && self.room.take(&gone, false) {
+                prev.push(gone);
+            }
+        }
+        OpResponse::DeleteRange { deleted, prev }
     }
 
     fn delete(&mut self, key: &Bytes) -> Option<Arc<KeyValue>> {
@@ -250,6 +264,7 @@ impl<'s> Writer<'s> {
         let before = slot.at(self.revision - 1).cloned();
         self.move_lease(key, prev.lease, 0);
         self.state.live -= 1;
+        self.state.live_bytes -= prev.weight() as u64;
         self.push(prev.key.clone(), Version::Gone(self.revision));
         let kv = Arc::new(KeyValue {
             key: prev.key.clone(),

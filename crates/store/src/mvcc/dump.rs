@@ -304,6 +304,7 @@ impl Restore {
         }
         if let Some(kv) = slot.live() {
             self.state.live += 1;
+            self.state.live_bytes += kv.weight() as u64;
             if let Some(lease) = self.state.leases.get_mut(&kv.lease) {
                 lease.keys.insert(key.clone());
             }

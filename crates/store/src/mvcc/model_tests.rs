@@ -180,7 +180,9 @@ impl Model {
 /// Every readable revision reads the same, and history is the difference between revisions.
 fn check(state: &State, model: &Model) {
     assert_eq!(state.revision(), model.revision());
-    assert_eq!(state.live_keys(), model.maps.last().unwrap().len() as u64);
+    let newest = model.maps.last().unwrap();
+    assert_eq!(state.live_keys(), newest.len() as u64);
+    assert_eq!(state.live_bytes(), newest.values().map(|kv| kv.weight() as u64).sum::<u64>());
     for revision in model.compacted.max(1)..=model.revision() {
         let read = state.range(&Range::prefix("").at(revision)).unwrap();
         let found: Vec<&KeyValue> = read.kvs.iter().map(|kv| &**kv).collect();

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
+use super::room::Room;
 use super::{State, bounds};
 use crate::error::ReadError;
 use crate::kv::KeyValue;
@@ -13,16 +14,16 @@ impl State {
     /// Reads a range.
     pub(crate) fn range(&self, range: &Range) -> Result<RangeResponse, ReadError> {
         self.check_range(range)?;
-        Ok(self.read(range))
+        Ok(self.read(range, &mut Room::unlimited()))
     }
 
-    /// Reads a range whose revision is known to be readable.
-    pub(super) fn read(&self, range: &Range) -> RangeResponse {
+    /// Reads a range whose revision is known to be readable, as far as there is room for it.
+    pub(super) fn read(&self, range: &Range, room: &mut Room) -> RangeResponse {
         let mut answer = RangeResponse { revision: self.revision, ..RangeResponse::default() };
         let limit = if range.limit == 0 { u64::MAX } else { range.limit };
         self.visit(range, |kv| {
             answer.count += 1;
-            if range.count_only || answer.count > limit {
+            if range.count_only || answer.count > limit || !room.take(kv, range.keys_only) {
                 return;
             }
             answer.kvs.push(if range.keys_only { without_value(kv) } else { Arc::clone(kv) });

@@ -16,7 +16,7 @@ use super::wire::{Frames, decode, encode};
 use crate::runtime::{self, Instant};
 
 /// Requests that may be unanswered; with the size of a request this bounds memory.
-const WINDOW: usize = 32;
+pub(super) const WINDOW: usize = 32;
 
 /// A member that answers nothing for so long is taken to be gone.
 const SILENCE: Duration = Duration::from_secs(3);

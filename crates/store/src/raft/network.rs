@@ -1,6 +1,6 @@
 //! The engine's view of the other members.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::future::Future;
 use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -80,6 +80,12 @@ impl Network {
     /// From now on the member is called at the address that `member` says.
     pub(crate) fn moved(&self, member: &Member) {
         self.peer(member);
+    }
+
+    /// Lets go of those that are not among `members`; a connection ends with the last call on it.
+    pub(crate) fn keep(&self, members: &BTreeSet<MemberId>) {
+        let mut peers = self.peers.lock().unwrap_or_else(PoisonError::into_inner);
+        peers.retain(|id, _| members.contains(id));
     }
 
     /// The member of a link, as it is known now: its address can change while the link lives.

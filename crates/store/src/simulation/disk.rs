@@ -47,6 +47,8 @@ struct Inner {
     frozen: bool,
     /// Syncs are answered and not done.
     lies: bool,
+    /// Syncs of files so far.
+    syncs: u64,
 }
 
 #[derive(Debug, Default)]
@@ -178,6 +180,7 @@ impl Disk {
                 fuse: None,
                 frozen: false,
                 lies: false,
+                syncs: 0,
             }),
         })
     }
@@ -205,6 +208,11 @@ impl Disk {
     /// Bytes that still fit.
     pub(crate) fn free_space(&self) -> u64 {
         self.inner().free()
+    }
+
+    /// How often files were synced.
+    pub(crate) fn syncs(&self) -> u64 {
+        self.inner().syncs
     }
 
     /// From now on a sync is answered and not done.
@@ -367,6 +375,7 @@ impl File {
     pub(crate) fn sync(&self) -> io::Result<()> {
         let mut inner = self.disk.inner();
         inner.changing()?;
+        inner.syncs += 1;
         if inner.lies {
             return Ok(());
         }

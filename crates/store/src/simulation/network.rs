@@ -34,6 +34,8 @@ struct Inner {
     dice: Dice,
     /// The usual and the longest delay, in milliseconds.
     delay: (u64, u64),
+    /// How often something was written on each way.
+    sent: BTreeMap<(MemberId, MemberId), u64>,
 }
 
 impl std::fmt::Debug for Inner {
@@ -94,6 +96,7 @@ impl Net {
             pipes: Vec::new(),
             dice,
             delay,
+            sent: BTreeMap::new(),
         };
         Arc::new(Net { inner: Mutex::new(inner) })
     }
@@ -101,6 +104,11 @@ impl Net {
     /// A host can be connected to, as soon as its store is given.
     pub(crate) fn plug(&self, host: &Arc<Host>, store: Option<Store>) {
         lock(&self.inner).hosts.insert(host.id, (Arc::clone(host), store));
+    }
+
+    /// How often one host wrote something to another.
+    pub(crate) fn sent(&self, from: MemberId, to: MemberId) -> u64 {
+        lock(&self.inner).sent.get(&(from, to)).copied().unwrap_or(0)
     }
 
     /// Breaks all connections of a host: it was started anew, or died with a word.
@@ -274,7 +282,12 @@ impl AsyncWrite for Stream {
             pipe.writer = Some(cx.waker().clone());
             return Poll::Pending;
         }
-        let at = (Instant::now() + lock(&self.net.inner).delay()).max(pipe.last);
+        let delay = {
+            let mut net = lock(&self.net.inner);
+            *net.sent.entry((pipe.from, pipe.to)).or_default() += 1;
+            net.delay()
+        };
+        let at = (Instant::now() + delay).max(pipe.last);
         pipe.last = at;
         pipe.bytes += room;
         pipe.chunks.push_back((at, Bytes::copy_from_slice(&bytes[..room])));
