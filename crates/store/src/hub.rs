@@ -15,7 +15,7 @@ use backlog::{Budget, Charge};
 pub(crate) use target::Target;
 
 use crate::error::WatchError;
-use crate::mvcc::State;
+use crate::mvcc::{Changes, State};
 use crate::watch::{Batch, WatchRequest};
 
 /// The part of the budget of all watchers that is free again after some were ended.
@@ -120,8 +120,8 @@ impl Hub {
                 .history_from(from)
                 .ok_or(WatchError::Compacted { compact_revision: state.compact_revision() })?;
             let replay = history
-                .take_while(|batch| batch.revision <= published)
-                .filter(|batch| batch.revision >= from);
+                .take_while(|changes| changes.revision <= published)
+                .filter(|changes| changes.revision >= from);
             // Below the part of the budget that is free after others were ended.
             let bytes = slack.bytes.min(slack.together / SHED);
             let (replay, rest) = take(replay, Slack { bytes, ..slack });
@@ -158,11 +158,11 @@ impl Hub {
     }
 
     /// Hands changes to those who watch them. Called in the order of revisions.
-    pub(crate) fn publish(&self, batches: &[Batch]) {
-        let Some(last) = batches.last() else { return };
+    pub(crate) fn publish(&self, changes: &[Changes]) {
+        let Some(last) = changes.last() else { return };
         let mut inner = self.lock();
-        for batch in batches {
-            inner.publish(batch);
+        for changes in changes {
+            inner.publish(changes);
         }
         self.published.store(last.revision, Ordering::Release);
     }
@@ -181,8 +181,8 @@ impl Hub {
             inner.end_those_before(compact_revision);
         }
         if let Some(missed) = state.history_from(next.max(compact_revision)) {
-            for batch in missed.filter(|batch| batch.revision >= next) {
-                inner.publish(batch);
+            for changes in missed.filter(|changes| changes.revision >= next) {
+                inner.publish(changes);
             }
         }
         self.published.fetch_max(state.revision(), Ordering::AcqRel);
@@ -272,23 +272,24 @@ impl Inner {
         }
     }
 
-    fn publish(&mut self, batch: &Batch) {
+    fn publish(&mut self, changes: &Changes) {
         if self.groups.is_empty() {
             return;
         }
         let mut interested = Vec::new();
-        for event in batch.events.iter() {
-            self.find(&event.kv.key, &mut interested);
+        for key in changes.keys() {
+            self.find(key, &mut interested);
         }
         interested.sort_unstable();
         interested.dedup();
         if interested.is_empty() {
             return;
         }
-        let charge = self.budget.charge(batch);
+        let batch = changes.batch();
+        let charge = self.budget.charge(&batch);
         for id in interested {
             let Some(group) = self.groups.get_mut(&id) else { continue };
-            group.publish(batch, &charge, &self.budget);
+            group.publish(&batch, &charge, &self.budget);
             if group.watchers.is_empty() {
                 self.forget(id);
             }
@@ -361,17 +362,17 @@ impl Group {
 
 /// The first batches, as many as the slack allows but at least one, and the revision of the next.
 fn take<'b>(
-    batches: impl Iterator<Item = &'b Batch>,
+    history: impl Iterator<Item = &'b Changes>,
     slack: Slack,
 ) -> (VecDeque<Batch>, Option<u64>) {
     let mut taken = VecDeque::new();
     let mut bytes = 0_usize;
-    for batch in batches {
-        bytes = bytes.saturating_add(batch.weight());
+    for changes in history {
+        bytes = bytes.saturating_add(changes.weight());
         if !taken.is_empty() && (taken.len() >= slack.batches || bytes > slack.bytes) {
-            return (taken, Some(batch.revision));
+            return (taken, Some(changes.revision));
         }
-        taken.push_back(batch.clone());
+        taken.push_back(changes.batch());
     }
     (taken, None)
 }

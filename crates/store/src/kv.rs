@@ -31,7 +31,7 @@ impl KeyValue {
 }
 
 /// Bytes of a key besides itself and its value.
-const NUMBERS: usize = 64;
+pub(crate) const NUMBERS: usize = 64;
 
 /// Whether an [`Event`] is a write or a removal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]

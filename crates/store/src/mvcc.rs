@@ -6,6 +6,8 @@
 mod apply;
 mod check;
 mod dump;
+mod history;
+mod packed;
 mod read;
 mod room;
 mod session;
@@ -24,12 +26,13 @@ use bytes::Bytes;
 
 pub(crate) use check::validate;
 pub(crate) use dump::{Dump, DumpHead, HistoryImage, Restore, SlotImage};
+pub(crate) use history::Changes;
 pub use room::ANSWER_MAX;
 pub(crate) use session::SessionImage;
 
 use crate::lease::Lease;
 use crate::member::MemberId;
-use crate::watch::Batch;
+use packed::Key;
 use session::Sessions;
 use slot::Slot;
 
@@ -42,7 +45,7 @@ static INSTANCES: AtomicU64 = AtomicU64::new(0);
 /// The replicated state.
 #[derive(Debug)]
 pub(crate) struct State {
-    keys: BTreeMap<Bytes, Slot>,
+    keys: BTreeMap<Key, Slot>,
     /// Keys that exist now; `keys` also holds deleted ones until they are compacted.
     live: u64,
     /// Bytes of their newest versions.
@@ -50,11 +53,11 @@ pub(crate) struct State {
     revision: u64,
     compact_revision: u64,
     /// The changes of every revision from `compact_revision` on, without a gap.
-    history: VecDeque<Batch>,
+    history: VecDeque<Changes>,
     /// About how many bytes `history` keeps.
     history_bytes: u64,
     /// Versions that a later one replaced: at which revision, of which key; in order.
-    superseded: VecDeque<(u64, Bytes)>,
+    superseded: VecDeque<(u64, Key)>,
     leases: BTreeMap<i64, LeaseState>,
     sessions: Sessions,
     /// The numbers of members that were removed: never given again. A few bytes for each change of managers.
@@ -68,7 +71,7 @@ pub(crate) struct State {
 #[derive(Clone, Debug, Default)]
 struct LeaseState {
     ttl: i64,
-    keys: BTreeSet<Bytes>,
+    keys: BTreeSet<Key>,
 }
 
 /// A lease that came or went while a command was applied.
@@ -82,7 +85,7 @@ pub(crate) enum LeaseChange {
 #[derive(Debug, Default)]
 pub(crate) struct Effects {
     /// One for each new revision.
-    pub(crate) batches: Vec<Batch>,
+    pub(crate) changes: Vec<Changes>,
     pub(crate) leases: Vec<LeaseChange>,
 }
 
@@ -145,11 +148,14 @@ impl State {
     /// A lease with its keys.
     pub(crate) fn lease(&self, id: i64) -> Option<(Lease, Vec<Bytes>)> {
         let lease = self.leases.get(&id)?;
-        Some((Lease { id, ttl: lease.ttl }, lease.keys.iter().cloned().collect()))
+        Some((
+            Lease { id, ttl: lease.ttl },
+            lease.keys.iter().map(|key| Bytes::copy_from_slice(key)).collect(),
+        ))
     }
 
     /// The changes from `revision` on; `None` if some of them are compacted.
-    pub(crate) fn history_from(&self, revision: u64) -> Option<impl Iterator<Item = &Batch>> {
+    pub(crate) fn history_from(&self, revision: u64) -> Option<impl Iterator<Item = &Changes>> {
         if revision < self.compact_revision {
             return None;
         }
@@ -177,9 +183,9 @@ impl State {
         self.history_bytes
     }
 
-    fn remember(&mut self, batch: Batch) {
-        self.history_bytes += batch.weight() as u64;
-        self.history.push_back(batch);
+    fn remember(&mut self, changes: Changes) {
+        self.history_bytes += changes.weight() as u64;
+        self.history.push_back(changes);
     }
 
     /// Holds back the removal of old versions until [`State::unpin`].

@@ -69,7 +69,7 @@ impl Batch {
 }
 
 /// Bytes of an event besides key and value.
-const EVENT: usize = 128;
+pub(crate) const EVENT: usize = 128;
 
 /// The receiving end of a watch. Dropping it ends the watch.
 pub struct Watch {

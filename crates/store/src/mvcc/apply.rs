@@ -1,20 +1,20 @@
 //! Applying commands: the only code that changes the state.
 
+use std::collections::btree_map::Entry;
 use std::sync::Arc;
 
-use bytes::Bytes;
-
 use super::check::validate;
+use super::history::{Change, Changes};
+use super::packed::{Key, Numbers, Packed};
 use super::room::Room;
 use super::session::Seen;
 use super::slot::{Slot, Version};
 use super::{COLLECT_STEP, Effects, LeaseChange, LeaseState, State, bounds};
 use crate::command::{Command, Outcome, Proposal, Reply};
 use crate::error::WriteError;
-use crate::kv::{Event, EventKind, KeyValue};
+use crate::kv::KeyValue;
 use crate::lease::Lease;
 use crate::txn::{Compare, CompareOp, DeleteRange, Op, OpResponse, Operand, Put, Txn, TxnResponse};
-use crate::watch::Batch;
 
 /// The longest a lease may live, as in etcd.
 const MAX_TTL: i64 = 9_000_000_000;
@@ -103,8 +103,8 @@ impl State {
 
     fn holds(&self, compare: &Compare) -> bool {
         if compare.end.is_none() {
-            let kv = self.keys.get(&compare.key).and_then(Slot::live);
-            return compare_one(compare, kv.map(Arc::as_ref));
+            let kv = self.keys.get(&compare.key[..]).and_then(Slot::live);
+            return compare_one(compare, kv);
         }
         let Some(bounds) = bounds(&compare.key, compare.end.as_ref()) else {
             return compare_one(compare, None);
@@ -184,7 +184,7 @@ enum Step<'t> {
 struct Writer<'s> {
     state: &'s mut State,
     revision: u64,
-    events: Vec<Event>,
+    changes: Vec<Change>,
     /// Left for the answer. What is answered has no part in what is done.
     room: Room,
 }
@@ -192,7 +192,7 @@ struct Writer<'s> {
 impl<'s> Writer<'s> {
     fn new(state: &'s mut State) -> Writer<'s> {
         let revision = state.revision + 1;
-        Writer { state, revision, events: Vec::new(), room: Room::for_answer() }
+        Writer { state, revision, changes: Vec::new(), room: Room::for_answer() }
     }
 
     fn run(&mut self, plan: &Plan<'_>) -> TxnResponse {
@@ -213,84 +213,68 @@ impl<'s> Writer<'s> {
     }
 
     fn put(&mut self, put: &Put) -> Option<Arc<KeyValue>> {
-        let prev = self.state.keys.get(&put.key).and_then(Slot::live).cloned();
-        let before = prev.as_deref();
-        let kv = Arc::new(KeyValue {
-            // What is kept is a copy of its own: the command's may be parts of a large buffer, which
-            // would be kept for as long as the smallest part of it.
-            key: before.map_or_else(|| Bytes::copy_from_slice(&put.key), |kv| kv.key.clone()),
-            value: match before {
-                Some(kv) if put.ignore_value => kv.value.clone(),
-                _ => Bytes::copy_from_slice(&put.value),
-            },
-            create_revision: before.map_or(self.revision, |kv| kv.create_revision),
-            mod_revision: self.revision,
-            version: before.map_or(1, |kv| kv.version + 1),
-            lease: match before {
-                Some(kv) if put.ignore_lease => kv.lease,
-                _ => put.lease,
-            },
-        });
-        self.move_lease(&kv.key, before.map_or(0, |kv| kv.lease), kv.lease);
+        // Copies, the key's and the value's: the command's are parts of a large buffer, which would be kept for as long
+        // as the smallest part of it.
+        let key = Key::from(&put.key[..]);
+        let (key, now, before) = match self.state.keys.entry(key) {
+            Entry::Occupied(mut at) => {
+                let key = Key::clone(at.key());
+                let before = at.get().live().cloned();
+                let now = make(put, self.revision, before.as_ref());
+                at.get_mut().push(Version::Live(now.clone()));
+                self.state.superseded.push_back((self.revision, Key::clone(&key)));
+                (key, now, before)
+            }
+            Entry::Vacant(at) => {
+                let key = Key::clone(at.key());
+                let now = make(put, self.revision, None);
+                at.insert(Slot::new(Version::Live(now.clone())));
+                (key, now, None)
+            }
+        };
+        self.move_lease(&key, before.as_ref().map_or(0, Packed::lease), now.lease());
         self.state.live += u64::from(before.is_none());
-        self.state.live_bytes += kv.weight() as u64;
-        self.state.live_bytes -= before.map_or(0, KeyValue::weight) as u64;
-        self.push(kv.key.clone(), Version::Live(Arc::clone(&kv)));
-        self.events.push(Event { kind: EventKind::Put, kv, prev: prev.clone() });
-        prev.filter(|prev| put.prev_kv && self.room.take(prev, false))
+        self.state.live_bytes += now.weight(&key) as u64;
+        self.state.live_bytes -= before.as_ref().map_or(0, |kv| kv.weight(&key)) as u64;
+        let asked = before.as_ref().filter(|kv| put.prev_kv && self.room.take(&key, kv, false));
+        let prev = asked.map(|kv| kv.key_value(&key));
+        self.changes.push(Change { key, now: Version::Live(now), before });
+        prev
     }
 
     fn delete_range(&mut self, delete: &DeleteRange) -> OpResponse {
         let mut keys = Vec::new();
         if let Some(bounds) = bounds(&delete.key, delete.end.as_ref()) {
             let range = self.state.keys.range::<[u8], _>(bounds);
-            keys.extend(range.filter_map(|(key, slot)| slot.live().map(|_| key.clone())));
+            keys.extend(range.filter_map(|(key, slot)| slot.live().map(|_| Key::clone(key))));
         }
         let (mut deleted, mut prev) = (0, Vec::new());
         for key in keys {
             let Some(gone) = self.delete(&key) else { continue };
             deleted += 1;
-            if delete.prev_kv && self.room.take(&gone, false) {
-                prev.push(gone);
+            if delete.prev_kv && self.room.take(&key, &gone, false) {
+                prev.push(gone.key_value(&key));
             }
         }
         OpResponse::DeleteRange { deleted, prev }
     }
 
-    fn delete(&mut self, key: &Bytes) -> Option<Arc<KeyValue>> {
-        let slot = self.state.keys.get(key)?;
+    fn delete(&mut self, key: &Key) -> Option<Packed> {
+        let slot = self.state.keys.get_mut(key)?;
         let prev = slot.live()?.clone();
         // A watcher is told what was there before this revision, which may have made the key itself.
         let before = slot.at(self.revision - 1).cloned();
-        self.move_lease(key, prev.lease, 0);
+        slot.push(Version::Gone(self.revision));
+        self.state.superseded.push_back((self.revision, Key::clone(key)));
+        self.move_lease(key, prev.lease(), 0);
         self.state.live -= 1;
-        self.state.live_bytes -= prev.weight() as u64;
-        self.push(prev.key.clone(), Version::Gone(self.revision));
-        let kv = Arc::new(KeyValue {
-            key: prev.key.clone(),
-            value: Bytes::new(),
-            create_revision: 0,
-            mod_revision: self.revision,
-            version: 0,
-            lease: 0,
-        });
-        self.events.push(Event { kind: EventKind::Delete, kv, prev: before });
+        self.state.live_bytes -= prev.weight(key) as u64;
+        let now = Version::Gone(self.revision);
+        self.changes.push(Change { key: Key::clone(key), now, before });
         Some(prev)
     }
 
-    fn push(&mut self, key: Bytes, version: Version) {
-        match self.state.keys.get_mut(&key) {
-            Some(slot) => {
-                slot.push(version);
-                self.state.superseded.push_back((self.revision, key));
-            }
-            None => {
-                self.state.keys.insert(key, Slot::new(version));
-            }
-        }
-    }
-
-    fn move_lease(&mut self, key: &Bytes, from: i64, to: i64) {
+    fn move_lease(&mut self, key: &Key, from: i64, to: i64) {
         if from == to {
             return;
         }
@@ -298,20 +282,30 @@ impl<'s> Writer<'s> {
             lease.keys.remove(key);
         }
         if let Some(lease) = self.state.leases.get_mut(&to) {
-            lease.keys.insert(key.clone());
+            lease.keys.insert(Key::clone(key));
         }
     }
 
     /// Ends the revision; answers with the store's revision. Writing nothing makes no revision.
     fn finish(self, effects: &mut Effects) -> u64 {
-        if !self.events.is_empty() {
+        if !self.changes.is_empty() {
             self.state.revision = self.revision;
-            let batch = Batch { revision: self.revision, events: Arc::from(self.events) };
-            self.state.remember(batch.clone());
-            effects.batches.push(batch);
+            let changes = Changes::new(self.revision, self.changes);
+            self.state.remember(changes.clone());
+            effects.changes.push(changes);
         }
         self.state.revision
     }
+}
+
+/// The version that a put makes at a revision.
+fn make(put: &Put, revision: u64, before: Option<&Packed>) -> Packed {
+    let numbers = before.map(Packed::numbers);
+    let value = before.filter(|_| put.ignore_value).map_or(&put.value[..], Packed::value);
+    let lease = numbers.filter(|_| put.ignore_lease).map_or(put.lease, |kv| kv.lease);
+    let create_revision = numbers.map_or(revision, |kv| kv.create_revision);
+    let version = numbers.map_or(1, |kv| kv.version + 1);
+    Packed::new(Numbers { create_revision, mod_revision: revision, version, lease }, value)
 }
 
 /// Writes the revision into a response and into all responses inside.
@@ -326,17 +320,18 @@ fn stamp(response: &mut TxnResponse, revision: u64) {
     }
 }
 
-fn compare_one(compare: &Compare, kv: Option<&KeyValue>) -> bool {
+fn compare_one(compare: &Compare, kv: Option<&Packed>) -> bool {
+    let numbers = kv.map(Packed::numbers);
     let ordering = match &compare.operand {
         // A key that does not exist has no value, so no compare of it holds.
         Operand::Value(value) => match kv {
-            Some(kv) => kv.value.cmp(value),
+            Some(kv) => kv.value().cmp(&value[..]),
             None => return false,
         },
-        Operand::Create(revision) => kv.map_or(0, |kv| kv.create_revision).cmp(revision),
-        Operand::Mod(revision) => kv.map_or(0, |kv| kv.mod_revision).cmp(revision),
-        Operand::Version(version) => kv.map_or(0, |kv| kv.version).cmp(version),
-        Operand::Lease(lease) => kv.map_or(0, |kv| kv.lease).cmp(lease),
+        Operand::Create(revision) => numbers.map_or(0, |kv| kv.create_revision).cmp(revision),
+        Operand::Mod(revision) => numbers.map_or(0, |kv| kv.mod_revision).cmp(revision),
+        Operand::Version(version) => numbers.map_or(0, |kv| kv.version).cmp(version),
+        Operand::Lease(lease) => numbers.map_or(0, |kv| kv.lease).cmp(lease),
     };
     match compare.op {
         CompareOp::Equal => ordering.is_eq(),

@@ -102,7 +102,7 @@ impl State {
 
     /// Checks that a put finds what it needs.
     pub(super) fn check_put(&self, put: &Put) -> Result<(), WriteError> {
-        let exists = || self.keys.get(&put.key).is_some_and(|slot| slot.live().is_some());
+        let exists = || self.keys.get(&put.key[..]).is_some_and(|slot| slot.live().is_some());
         if (put.ignore_value || put.ignore_lease) && !exists() {
             return Err(WriteError::KeyNotFound { key: put.key.clone() });
         }

@@ -2,18 +2,17 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
-use std::sync::Arc;
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
+use super::history::{Change, Changes};
+use super::packed::{Key, Numbers, Packed};
 use super::session::{SessionImage, Sessions};
 use super::slot::{Slot, Version};
 use super::{LeaseState, State};
-use crate::kv::{Event, EventKind, KeyValue};
 use crate::lease::Lease;
 use crate::member::MemberId;
-use crate::watch::Batch;
 
 /// Bytes of keys and values after which a piece ends, so that a block of a snapshot stays far below what is read
 /// back, and no write waits for the state for long.
@@ -24,7 +23,7 @@ const PIECE_BYTES: usize = 4 << 20;
 pub(crate) struct Dump {
     pub(crate) head: DumpHead,
     sessions: Sessions,
-    history: Vec<Batch>,
+    history: Vec<Changes>,
     walk: Walk,
 }
 
@@ -33,7 +32,7 @@ pub(crate) struct Dump {
 pub(crate) struct Walk {
     revision: u64,
     compact_revision: u64,
-    next: Option<Bytes>,
+    next: Option<Key>,
     finished: bool,
     instance: u64,
 }
@@ -121,8 +120,8 @@ impl Dump {
         std::iter::from_fn(move || {
             let (mut piece, mut bytes) = (Vec::new(), 0);
             while piece.len() < limit && bytes < PIECE_BYTES {
-                let Some(batch) = left.next() else { break };
-                let image = HistoryImage::of(batch);
+                let Some(changes) = left.next() else { break };
+                let image = HistoryImage::of(changes);
                 bytes += image.keys.iter().map(Bytes::len).sum::<usize>();
                 piece.push(image);
             }
@@ -143,7 +142,7 @@ impl Walk {
             let from = self.next.as_deref().map_or(Bound::Unbounded, Bound::Excluded);
             let mut last = None;
             for (key, slot) in state.keys.range::<[u8], _>((from, Bound::Unbounded)).take(limit) {
-                last = Some(key.clone());
+                last = Some(Key::clone(key));
                 let Some(image) = self.image(key, slot) else { continue };
                 bytes += image.bytes();
                 images.push(image);
@@ -168,7 +167,7 @@ impl Walk {
         state.instance == self.instance
     }
 
-    fn image(&self, key: &Bytes, slot: &Slot) -> Option<SlotImage> {
+    fn image(&self, key: &[u8], slot: &Slot) -> Option<SlotImage> {
         let (revision, compacted) = (self.revision, self.compact_revision);
         let mut versions: Vec<&Version> =
             slot.versions().filter(|version| version.revision() <= revision).collect();
@@ -179,7 +178,7 @@ impl Walk {
             return None;
         }
         let versions = versions.into_iter().map(VersionImage::of).collect();
-        Some(SlotImage { key: key.clone(), versions })
+        Some(SlotImage { key: Bytes::copy_from_slice(key), versions })
     }
 }
 
@@ -226,39 +225,29 @@ impl SlotImage {
 }
 
 impl HistoryImage {
-    fn of(batch: &Batch) -> HistoryImage {
-        let keys = batch.events.iter().map(|event| event.kv.key.clone()).collect();
-        HistoryImage { revision: batch.revision, keys }
+    fn of(changes: &Changes) -> HistoryImage {
+        let keys = changes.keys().map(Bytes::copy_from_slice).collect();
+        HistoryImage { revision: changes.revision, keys }
     }
 }
 
 impl VersionImage {
     fn of(version: &Version) -> VersionImage {
-        match version {
-            Version::Gone(revision) => VersionImage::Gone(*revision),
-            Version::Live(kv) => VersionImage::Live {
-                value: kv.value.clone(),
-                create_revision: kv.create_revision,
-                mod_revision: kv.mod_revision,
-                version: kv.version,
-                lease: kv.lease,
-            },
-        }
+        let packed = match version {
+            Version::Gone(revision) => return VersionImage::Gone(*revision),
+            Version::Live(packed) => packed,
+        };
+        let Numbers { create_revision, mod_revision, version, lease } = packed.numbers();
+        let value = packed.shared_value();
+        VersionImage::Live { value, create_revision, mod_revision, version, lease }
     }
 
-    fn into_version(self, key: &Bytes) -> Version {
+    fn into_version(self) -> Version {
         match self {
             VersionImage::Gone(revision) => Version::Gone(revision),
             VersionImage::Live { value, create_revision, mod_revision, version, lease } => {
-                let key = key.clone();
-                Version::Live(Arc::new(KeyValue {
-                    key,
-                    value,
-                    create_revision,
-                    mod_revision,
-                    version,
-                    lease,
-                }))
+                let numbers = Numbers { create_revision, mod_revision, version, lease };
+                Version::Live(Packed::new(numbers, &value))
             }
         }
     }
@@ -294,19 +283,19 @@ impl Restore {
     }
 
     pub(crate) fn add_key(&mut self, image: SlotImage) {
-        let key = image.key;
-        let mut versions = image.versions.into_iter().map(|image| image.into_version(&key));
+        let key = Key::from(&image.key[..]);
+        let mut versions = image.versions.into_iter().map(VersionImage::into_version);
         let Some(first) = versions.next() else { return };
         let mut slot = Slot::new(first);
         for version in versions {
-            self.state.superseded.push_back((version.revision(), key.clone()));
+            self.state.superseded.push_back((version.revision(), Key::clone(&key)));
             slot.push(version);
         }
-        if let Some(kv) = slot.live() {
+        if let Some(packed) = slot.live() {
             self.state.live += 1;
-            self.state.live_bytes += kv.weight() as u64;
-            if let Some(lease) = self.state.leases.get_mut(&kv.lease) {
-                lease.keys.insert(key.clone());
+            self.state.live_bytes += packed.weight(&key) as u64;
+            if let Some(lease) = self.state.leases.get_mut(&packed.lease()) {
+                lease.keys.insert(Key::clone(&key));
             }
         }
         self.state.keys.insert(key, slot);
@@ -315,44 +304,33 @@ impl Restore {
     /// Adds a revision's changes; its keys must have been added before. False if the keys do not
     /// hold what the history says.
     pub(crate) fn add_history(&mut self, image: HistoryImage) -> bool {
-        let events: Option<Vec<Event>> =
-            image.keys.iter().map(|key| self.event(key, image.revision)).collect();
-        let Some(events) = events else { return false };
-        let batch = Batch { revision: image.revision, events: Arc::from(events) };
-        self.state.remember(batch);
+        let changes: Option<Vec<Change>> =
+            image.keys.iter().map(|key| self.change(key, image.revision)).collect();
+        let Some(changes) = changes else { return false };
+        self.state.remember(Changes::new(image.revision, changes));
         true
     }
 
-    fn event(&self, key: &Bytes, revision: u64) -> Option<Event> {
-        let gone = || Event {
-            kind: EventKind::Delete,
-            kv: Arc::new(KeyValue {
-                key: key.clone(),
-                value: Bytes::new(),
-                create_revision: 0,
-                mod_revision: revision,
-                version: 0,
-                lease: 0,
-            }),
-            prev: None,
+    fn change(&self, key: &[u8], revision: u64) -> Option<Change> {
+        let Some((key, slot)) = self.state.keys.get_key_value(key) else {
+            // A delete at the compaction revision is history although its key is gone.
+            return self.delete_of(Key::from(key), revision);
         };
-        // A delete at the compaction revision is history although its key is gone.
-        let Some(slot) = self.state.keys.get(key) else {
-            return (revision <= self.state.compact_revision).then(gone);
-        };
-        let mut prev: Option<&Arc<KeyValue>> = None;
+        let mut before: Option<&Packed> = None;
         for version in slot.versions() {
             if version.revision() == revision {
-                return Some(match version {
-                    Version::Live(kv) => {
-                        Event { kind: EventKind::Put, kv: Arc::clone(kv), prev: prev.cloned() }
-                    }
-                    Version::Gone(_) => Event { prev: prev.cloned(), ..gone() },
-                });
+                let (key, now) = (Key::clone(key), version.clone());
+                return Some(Change { key, now, before: before.cloned() });
             }
-            prev = version.live();
+            before = version.live();
         }
-        (revision <= self.state.compact_revision).then(gone)
+        self.delete_of(Key::clone(key), revision)
+    }
+
+    /// The delete of a key of which nothing is left, which is as old as the compaction.
+    fn delete_of(&self, key: Key, revision: u64) -> Option<Change> {
+        let is_old = revision <= self.state.compact_revision;
+        is_old.then(|| Change { key, now: Version::Gone(revision), before: None })
     }
 
     pub(crate) fn finish(mut self) -> State {

@@ -200,7 +200,9 @@ fn check(state: &State, model: &Model) {
     }
     let history = state.history_from(model.compacted).expect("history since the compaction");
     let mut next = model.compacted.max(2);
-    for batch in history {
+    for changes in history {
+        let batch = changes.batch();
+        assert_eq!(changes.weight(), batch.weight());
         assert_eq!(batch.revision, next);
         let (before, after) = (model.at(next - 1), model.at(next));
         let mut replayed = before.clone();

@@ -1,8 +1,6 @@
 //! How much an answer may hold.
 
-use std::sync::Arc;
-
-use crate::kv::KeyValue;
+use super::packed::Packed;
 
 /// Bytes that the answer to one transaction may have, about: a key that is read a hundred times is answered a hundred times,
 /// so a small transaction can ask for far more than there is.
@@ -23,9 +21,9 @@ impl Room {
     }
 
     /// Takes a key into the answer, if there is room for it and was for all before.
-    pub(super) fn take(&mut self, kv: &Arc<KeyValue>, keys_only: bool) -> bool {
-        let value = if keys_only { kv.value.len() } else { 0 };
-        self.0 = self.0.and_then(|left| left.checked_sub(kv.weight() - value));
+    pub(super) fn take(&mut self, key: &[u8], packed: &Packed, keys_only: bool) -> bool {
+        let value = if keys_only { packed.value().len() } else { 0 };
+        self.0 = self.0.and_then(|left| left.checked_sub(packed.weight(key) - value));
         self.holds_all()
     }
 

@@ -1,13 +1,11 @@
 //! One key's versions.
 
-use std::sync::Arc;
-
-use crate::kv::KeyValue;
+use super::packed::Packed;
 
 /// A key at one revision: there, or deleted.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Version {
-    Live(Arc<KeyValue>),
+    Live(Packed),
     Gone(u64),
 }
 
@@ -15,14 +13,14 @@ impl Version {
     /// The revision that made this version.
     pub(super) fn revision(&self) -> u64 {
         match self {
-            Version::Live(kv) => kv.mod_revision,
+            Version::Live(packed) => packed.mod_revision(),
             Version::Gone(revision) => *revision,
         }
     }
 
-    pub(super) fn live(&self) -> Option<&Arc<KeyValue>> {
+    pub(super) fn live(&self) -> Option<&Packed> {
         match self {
-            Version::Live(kv) => Some(kv),
+            Version::Live(packed) => Some(packed),
             Version::Gone(_) => None,
         }
     }
@@ -43,12 +41,12 @@ impl Slot {
     }
 
     /// The key now.
-    pub(super) fn live(&self) -> Option<&Arc<KeyValue>> {
+    pub(super) fn live(&self) -> Option<&Packed> {
         self.current.live()
     }
 
     /// The key as it was at `revision`.
-    pub(super) fn at(&self, revision: u64) -> Option<&Arc<KeyValue>> {
+    pub(super) fn at(&self, revision: u64) -> Option<&Packed> {
         if self.current.revision() <= revision {
             return self.current.live();
         }

@@ -59,7 +59,7 @@ fn a_transaction_writes_at_one_revision_and_sees_its_own_writes() {
     let OpResponse::Range(range) = &response.responses[2] else { panic!("{response:?}") };
     assert_eq!(range.kvs.iter().map(|kv| kv.mod_revision).collect::<Vec<_>>(), [2, 2]);
     assert_eq!(range.revision, 2);
-    let batch = state.history_from(0).unwrap().next().unwrap().clone();
+    let batch = state.history_from(0).unwrap().next().unwrap().batch();
     assert_eq!(batch.events.len(), 2);
 }
 
@@ -146,7 +146,7 @@ fn a_lease_takes_its_keys_with_it() {
     let mut effects = Effects::default();
     state.execute(&Command::LeaseRevoke(5), &mut effects).unwrap();
     assert_eq!(effects.leases, [LeaseChange::Revoked(5)]);
-    let events = &effects.batches[0].events;
+    let events = effects.changes[0].batch().events;
     assert_eq!((events.len(), events[0].kind), (1, EventKind::Delete));
     assert_eq!(&events[0].kv.key[..], b"b");
     assert!(value(&state, Range::key("a")).is_some());
@@ -197,7 +197,7 @@ fn a_command_that_comes_twice_is_done_once() {
     // When nobody waits for it any more it is neither done again nor answered.
     state.apply(&proposal(2, 2), &mut effects);
     assert!(state.apply(&proposal(1, 1), &mut effects).is_err());
-    assert_eq!((state.revision(), effects.batches.len()), (3, 2));
+    assert_eq!((state.revision(), effects.changes.len()), (3, 2));
     // Another client's numbers are its own.
     state.apply(&Proposal { client: 2, ..proposal(1, 1) }, &mut effects);
     assert_eq!(state.revision(), 4);
@@ -279,7 +279,7 @@ fn a_delete_tells_watchers_what_was_there_before_its_revision() {
             .then(Txn::new().then(DeleteRange::key("a")));
         let mut effects = Effects::default();
         state.execute(&Command::Txn(both), &mut effects).unwrap();
-        let events = &effects.batches[0].events;
+        let events = effects.changes[0].batch().events;
         let kinds: Vec<EventKind> = events.iter().map(|event| event.kind).collect();
         assert_eq!(kinds, [EventKind::Put, EventKind::Delete]);
         assert!(events.iter().all(|event| event.prev.is_none()), "{events:?}");

@@ -216,7 +216,7 @@ impl RaftStateMachine<Types> for Machine {
             if let Some(responder) = responder {
                 responder.send(applied);
             }
-            self.replica.hub.publish(&effects.batches);
+            self.replica.hub.publish(&effects.changes);
         }
         Ok(())
     }

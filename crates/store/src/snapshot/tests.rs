@@ -9,7 +9,7 @@ use super::{MAGIC, SnapshotFiles, SnapshotName, inspect_snapshot, open, read, re
 use crate::command::{Command, Proposal};
 use crate::error::OpenError;
 use crate::lease::Lease;
-use crate::mvcc::{Effects, State};
+use crate::mvcc::{Changes, Effects, State};
 use crate::range::Range;
 use crate::testing::as_over_etcd;
 use crate::txn::{DeleteRange, Put, Txn};
@@ -46,7 +46,11 @@ fn same(left: &State, right: &State) {
         assert_eq!(left.range(&range), right.range(&range));
     }
     let history = |state: &State| {
-        state.history_from(state.compact_revision()).unwrap().cloned().collect::<Vec<_>>()
+        state
+            .history_from(state.compact_revision())
+            .unwrap()
+            .map(Changes::batch)
+            .collect::<Vec<_>>()
     };
     assert_eq!(history(left).len(), history(right).len());
 }
