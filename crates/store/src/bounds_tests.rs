@@ -57,10 +57,8 @@ async fn write_until(cluster: &Cluster, snapshots: u64) -> u64 {
 
 /// Returns when a store that nobody writes to has no more history than so many bytes.
 async fn little_history(store: &Store, bytes: u64) {
-    let core = store.core_for_tests();
-    let mut applied = core.replica.applied();
-    while core.replica.state().history_bytes() > bytes {
-        applied.changed().await.expect("a compaction is applied");
+    while store.core_for_tests().replica.state().history_bytes() > bytes {
+        tokio::time::sleep(Duration::from_millis(20)).await;
     }
 }
 

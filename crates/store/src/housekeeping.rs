@@ -24,6 +24,8 @@ const SAMPLE: u64 = 25;
 const CUT_OFF: u32 = 3;
 /// Leases ended at a time.
 const LEASES: usize = 256;
+/// Revisions and versions removed at a time after a compaction: while they are nothing is applied.
+const FORGET_STEP: usize = 64;
 /// With more than this many times the history that must be kept, age does not count.
 const HISTORY_FACTOR: u64 = 5;
 
@@ -121,6 +123,21 @@ pub(crate) async fn run(core: Arc<Core>) {
                 core.finish_change().await;
                 hand_over_if_full(&core).await;
             }
+        }
+    }
+}
+
+/// Removes what was compacted, a little at a time so that no write waits for it, until the store stops.
+pub(crate) async fn forget(core: Arc<Core>) {
+    let mut ticks = runtime::ticks(TICK);
+    loop {
+        tokio::select! {
+            biased;
+            () = core.stop.cancelled() => return,
+            _ = ticks.tick() => {}
+        }
+        while core.replica.tidy(FORGET_STEP) {
+            tokio::task::yield_now().await;
         }
     }
 }

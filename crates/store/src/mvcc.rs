@@ -36,10 +36,6 @@ use packed::Key;
 use session::Sessions;
 use slot::Slot;
 
-/// Superseded versions removed at most while one command is applied, so that no command waits for
-/// a whole compaction.
-const COLLECT_STEP: usize = 4096;
-
 static INSTANCES: AtomicU64 = AtomicU64::new(0);
 
 /// The replicated state.
@@ -52,7 +48,8 @@ pub(crate) struct State {
     live_bytes: u64,
     revision: u64,
     compact_revision: u64,
-    /// The changes of every revision from `compact_revision` on, without a gap.
+    /// The changes of every revision from `compact_revision` on, without a gap; and of those before it that are still to be
+    /// removed.
     history: VecDeque<Changes>,
     /// About how many bytes `history` keeps.
     history_bytes: u64,
@@ -199,7 +196,6 @@ impl State {
             return;
         }
         self.pins = self.pins.saturating_sub(1);
-        self.collect(COLLECT_STEP);
     }
 
     /// A number that no other state in this process has.
@@ -220,22 +216,28 @@ impl State {
         self.keys.retain(|_, slot| !slot.forget_before(revision));
     }
 
-    /// Removes up to `limit` versions that nobody can ask for any more.
-    fn collect(&mut self, limit: usize) {
-        if self.pins > 0 {
-            return;
-        }
+    /// Removes up to `limit` revisions, and as many versions, that nobody can ask for any more; true if more may be left.
+    /// It changes no answer, so each member does it when it likes.
+    pub(crate) fn collect(&mut self, limit: usize) -> bool {
+        let compacted = self.compact_revision;
+        let mut removed = 0;
         for _ in 0..limit {
-            match self.superseded.front() {
-                Some((revision, _)) if *revision <= self.compact_revision => {}
-                _ => return,
-            }
-            let Some((_, key)) = self.superseded.pop_front() else { return };
+            let is_before = |changes: &mut Changes| changes.revision < compacted;
+            let Some(changes) = self.history.pop_front_if(is_before) else { break };
+            self.history_bytes = self.history_bytes.saturating_sub(changes.weight() as u64);
+            removed += 1;
+        }
+        let versions = if self.pins > 0 { 0 } else { limit };
+        for _ in 0..versions {
+            let is_due = |(revision, _): &mut (u64, Key)| *revision <= compacted;
+            let Some((_, key)) = self.superseded.pop_front_if(is_due) else { break };
+            removed += 1;
             let Some(slot) = self.keys.get_mut(&key) else { continue };
-            if slot.forget_before(self.compact_revision) {
+            if slot.forget_before(compacted) {
                 self.keys.remove(&key);
             }
         }
+        removed >= limit
     }
 }
 

@@ -73,6 +73,7 @@ pub(crate) async fn open(
     runtime::spawn(linearize::run(Arc::clone(&core), waiters));
     runtime::spawn(housekeeping::follow_leadership(Arc::clone(&core)));
     runtime::spawn(housekeeping::run(Arc::clone(&core)));
+    runtime::spawn(housekeeping::forget(Arc::clone(&core)));
     runtime::spawn(membership::forget_removed(Arc::clone(&core)));
     runtime::spawn(allow_elections(Arc::clone(&core)));
     Ok(core)

@@ -9,7 +9,7 @@ use super::packed::{Key, Numbers, Packed};
 use super::room::Room;
 use super::session::Seen;
 use super::slot::{Slot, Version};
-use super::{COLLECT_STEP, Effects, LeaseChange, LeaseState, State, bounds};
+use super::{Effects, LeaseChange, LeaseState, State, bounds};
 use crate::command::{Command, Outcome, Proposal, Reply};
 use crate::error::WriteError;
 use crate::kv::KeyValue;
@@ -30,7 +30,6 @@ impl State {
         }
         let outcome = Arc::new(self.execute(&proposal.command, effects));
         self.sessions.done(proposal, Arc::clone(&outcome));
-        self.collect(COLLECT_STEP);
         outcome
     }
 
@@ -128,9 +127,6 @@ impl State {
             return Err(WriteError::Compacted { compact_revision: self.compact_revision });
         }
         self.compact_revision = revision;
-        while let Some(batch) = self.history.pop_front_if(|batch| batch.revision < revision) {
-            self.history_bytes = self.history_bytes.saturating_sub(batch.weight() as u64);
-        }
         Ok(Reply::Compacted)
     }
 

@@ -80,7 +80,12 @@ impl State {
                 former_members: self.former_members.clone(),
             },
             sessions: self.sessions.clone(),
-            history: self.history.iter().cloned().collect(),
+            history: self
+                .history_from(self.compact_revision)
+                .into_iter()
+                .flatten()
+                .cloned()
+                .collect(),
             walk: self.walk(self.revision),
         }
     }

@@ -53,6 +53,11 @@ impl Replica {
         self.state.write().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Removes some of what was compacted, while nothing is applied; true if more may be left.
+    pub(crate) fn tidy(&self, limit: usize) -> bool {
+        self.state_mut().collect(limit)
+    }
+
     /// The state, of which no old version is removed while the pin lives; see [`State::walk`].
     pub(crate) fn pin(replica: &Arc<Replica>) -> (Pin, RwLockWriteGuard<'_, State>) {
         let mut state = replica.state_mut();
