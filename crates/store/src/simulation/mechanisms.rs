@@ -14,6 +14,9 @@ use crate::{MemberId, Store, Tuning};
 /// No test takes so long, in virtual time, unless something hangs.
 const HANGS: Duration = Duration::from_secs(3600);
 
+/// Nor does what is sent need so long, whatever the wires do.
+const ARRIVES: Duration = Duration::from_secs(60);
+
 fn simulated(test: impl Future<Output = ()>) {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_time()
@@ -74,7 +77,7 @@ async fn write(life: &Life, keys: std::ops::Range<u64>, bytes: usize) {
 /// Returns when a member has stored the entries up to `index`.
 async fn stored(life: &Life, index: u64) {
     on(life, move |store| async move {
-        let wait = store.core_for_tests().engine.wait(Some(HANGS / 2));
+        let wait = store.core_for_tests().engine.wait(Some(ARRIVES));
         let there = wait.metrics(|metrics| metrics.last_log_index >= Some(index), "it has them");
         there.await.expect("the entries arrive");
     })

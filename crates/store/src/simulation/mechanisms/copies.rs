@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::{HANGS, leader, life, on, patient, simulated, stored, world, write};
+use super::{ARRIVES, leader, life, on, patient, simulated, stored, world, write};
 use crate::simulation::cluster::Life;
 use crate::{Range, Read, Tuning};
 
@@ -30,7 +30,7 @@ fn entries_go_out_while_those_before_are_not_answered() {
 /// Returns when the log of a member begins after `index`.
 async fn purged(life: &Life, index: u64) {
     on(life, move |store| async move {
-        let wait = store.core_for_tests().engine.wait(Some(HANGS / 2));
+        let wait = store.core_for_tests().engine.wait(Some(ARRIVES));
         let there = wait.metrics(
             |metrics| metrics.purged.as_ref().is_some_and(|purged| purged.index() >= index),
             "it has purged them",
