@@ -14,6 +14,7 @@ use futures::stream::BoxStream;
 use http::{HeaderValue, Request, Response, header};
 use hyper::body::Incoming;
 use pontoon_store::ANSWER_MAX;
+use tokio_util::task::AbortOnDropHandle;
 
 pub(crate) use messages::Messages;
 pub(crate) use reply::Reply;
@@ -44,6 +45,38 @@ where
         let request = messages::only(call).await?;
         serve(decode(request)?).await
     };
+    finish(answer).await
+}
+
+/// As [`unary`]. A request that may be answered with much is served by a task of its own, so that the other calls of its
+/// connection go on meanwhile.
+pub(crate) async fn unary_apart<Q, A, F>(
+    call: Call,
+    is_large: impl FnOnce(&Q) -> bool,
+    serve: impl FnOnce(Q) -> F,
+) -> Answer
+where
+    Q: prost::Message + Default,
+    A: prost::Message + 'static,
+    F: Future<Output = Result<A, Status>> + Send + 'static,
+{
+    let request = async { decode(messages::only(call).await?) };
+    let request: Q = match request.await {
+        Ok(request) => request,
+        Err(status) => return refused(&status),
+    };
+    let is_large = is_large(&request);
+    let answer = finish(serve(request));
+    if !is_large {
+        return answer.await;
+    }
+    match AbortOnDropHandle::new(tokio::spawn(answer)).await {
+        Ok(answer) => answer,
+        Err(error) => refused(&Status::new(Code::Internal, error.to_string())),
+    }
+}
+
+async fn finish<A: prost::Message>(answer: impl Future<Output = Result<A, Status>>) -> Answer {
     match answer.await {
         Ok(message) => one(&message),
         Err(status) => refused(&status),

@@ -10,7 +10,7 @@ use pontoon_store::{
 
 use crate::grpc::REQUEST_MAX;
 use crate::keyspace::{Span, is_hidden};
-use crate::proto;
+use crate::proto::{self, Request};
 use crate::server::{EtcdServer, revision, signed};
 use crate::status::{
     COMPACTED, EMPTY_KEY, LEASE_PROVIDED, PERMISSION_DENIED, Status, TOO_LARGE, VALUE_PROVIDED,
@@ -84,6 +84,26 @@ impl EtcdServer {
         self.inner.store.compact(revision).await?;
         Ok(proto::HeaderResponse { header: self.header_now() })
     }
+}
+
+/// Keys in an answer from which on it counts as large.
+const LARGE: i64 = 1000;
+
+/// Whether a range may be answered with many keys.
+pub(crate) fn is_large(request: &proto::RangeRequest) -> bool {
+    let has_limit = (1..=LARGE).contains(&request.limit);
+    !request.range_end.is_empty() && !request.count_only && !has_limit
+}
+
+/// Whether a transaction may be answered with many keys.
+pub(crate) fn txn_is_large(request: &proto::TxnRequest) -> bool {
+    let ops = request.success.iter().chain(&request.failure);
+    ops.filter_map(|op| op.request.as_ref()).any(|op| match op {
+        Request::Range(range) => is_large(range),
+        Request::DeleteRange(delete) => delete.prev_kv && !delete.range_end.is_empty(),
+        Request::Txn(inner) => txn_is_large(inner),
+        Request::Put(_) => false,
+    })
 }
 
 /// Reads what a client may see of a span.

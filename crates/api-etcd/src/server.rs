@@ -13,7 +13,8 @@ use tokio::sync::{Semaphore, watch};
 
 use crate::cluster::Members;
 use crate::connection::{Connection, Received};
-use crate::grpc::{self, Answer, Call, refused, unary};
+use crate::grpc::{self, Answer, Call, refused, unary, unary_apart};
+use crate::kv;
 use crate::proto::ResponseHeader;
 use crate::status::{Code, NO_LEADER, Status};
 
@@ -144,9 +145,15 @@ impl EtcdServer {
             return unknown(call.uri().path());
         };
         match (service, method) {
-            ("/etcdserverpb.KV", "Range") => unary(call, |q| self.range(q)).await,
+            ("/etcdserverpb.KV", "Range") => {
+                let serve = |q| async move { self.range(q).await };
+                unary_apart(call, kv::is_large, serve).await
+            }
             ("/etcdserverpb.KV", "Put") => unary(call, |q| self.put(q)).await,
-            ("/etcdserverpb.KV", "Txn") => unary(call, |q| self.txn(q)).await,
+            ("/etcdserverpb.KV", "Txn") => {
+                let serve = |q| async move { self.txn(q).await };
+                unary_apart(call, kv::txn_is_large, serve).await
+            }
             ("/etcdserverpb.KV", "DeleteRange") => unary(call, |q| self.delete_range(q)).await,
             ("/etcdserverpb.KV", "Compact") => unary(call, |q| self.compact(q)).await,
             ("/etcdserverpb.Watch", "Watch") => {

@@ -34,6 +34,7 @@ use crate::runtime::watch;
 use ballot::Ballot;
 use driver::Bell;
 use spare::Spares;
+pub(crate) use view::Stored;
 use view::View;
 use writer::{Job, Writer};
 
@@ -182,11 +183,15 @@ impl Log {
         self.queued(|done| Job::Purge { upto, keep, done })
     }
 
-    /// Reads the entries that exist from `start` to before `end`, stopping after about `max_bytes`
+    /// Finds the entries that exist from `start` to before `end`, stopping after about `max_bytes`
     /// but not before the first.
+    pub(crate) fn find(&self, start: u64, end: u64, max_bytes: usize) -> Vec<Stored> {
+        self.shared.view().look_up(start, end, max_bytes)
+    }
+
+    /// As [`Log::find`], and reads what is on the disk, for one who may wait for it.
     pub(crate) fn read(&self, start: u64, end: u64, max_bytes: usize) -> io::Result<Vec<Record>> {
-        let found = self.shared.view().look_up(start, end, max_bytes);
-        found.into_iter().map(view::Found::load).collect()
+        self.find(start, end, max_bytes).into_iter().map(Stored::load).collect()
     }
 
     /// The last vote saved or being saved.

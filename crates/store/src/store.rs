@@ -188,7 +188,9 @@ impl Store {
         if read == Read::Linearizable {
             self.core.linearize().await?;
         }
-        self.core.replica.state().range(&range)
+        // Writes go on while the answer is made of what was found.
+        let found = self.core.replica.state().find(&range)?;
+        Ok(found.answer())
     }
 
     /// Follows changes as this member applies them.

@@ -15,7 +15,7 @@ const CACHE_BYTES: usize = 16 << 20;
 
 /// Where an entry is on disk.
 #[derive(Clone, Debug)]
-pub(super) struct Place {
+pub(crate) struct Place {
     pub(super) file: Arc<File>,
     /// The number of the file.
     pub(super) seq: u64,
@@ -46,7 +46,7 @@ pub(super) struct View {
 }
 
 /// An entry that was looked up.
-pub(super) enum Found {
+pub(crate) enum Stored {
     Here(Record),
     OnDisk { index: u64, term: u64, kind: Kind, len: usize, place: Place },
 }
@@ -174,7 +174,7 @@ impl View {
     }
 
     /// Finds the entries from `start` to before `end`, up to about `max_bytes` but at least one.
-    pub(super) fn look_up(&self, start: u64, end: u64, max_bytes: usize) -> Vec<Found> {
+    pub(super) fn look_up(&self, start: u64, end: u64, max_bytes: usize) -> Vec<Stored> {
         let mut found = Vec::new();
         let mut bytes = 0;
         for index in start.max(self.first())..end.min(self.next()) {
@@ -187,10 +187,10 @@ impl View {
             let Slot { term, kind, len, .. } = *slot;
             found.push(match (&slot.payload, &slot.place) {
                 (Some(payload), _) => {
-                    Found::Here(Record { index, term, kind, payload: payload.clone() })
+                    Stored::Here(Record { index, term, kind, payload: payload.clone() })
                 }
                 (None, Some(place)) => {
-                    Found::OnDisk { index, term, kind, len, place: place.clone() }
+                    Stored::OnDisk { index, term, kind, len, place: place.clone() }
                 }
                 (None, None) => unreachable!("only durable entries leave memory"),
             });
@@ -204,12 +204,17 @@ impl View {
     }
 }
 
-impl Found {
+impl Stored {
+    /// True if it is in memory.
+    pub(crate) fn is_here(&self) -> bool {
+        matches!(self, Stored::Here(_))
+    }
+
     /// Reads the entry from disk if it must, and checks it again.
-    pub(super) fn load(self) -> io::Result<Record> {
+    pub(crate) fn load(self) -> io::Result<Record> {
         let (index, term, kind, len, place) = match self {
-            Found::Here(record) => return Ok(record),
-            Found::OnDisk { index, term, kind, len, place } => (index, term, kind, len, place),
+            Stored::Here(record) => return Ok(record),
+            Stored::OnDisk { index, term, kind, len, place } => (index, term, kind, len, place),
         };
         let mut bytes = vec![0; HEADER + len];
         place.file.read_exact_at(&mut bytes, place.offset)?;

@@ -1,42 +1,70 @@
 //! Reading keys, now or as they were.
 
-use super::packed::Packed;
+use super::packed::{Key, Packed};
 use super::room::Room;
 use super::{State, bounds};
 use crate::error::ReadError;
 use crate::range::{Range, RangeResponse};
 
+/// What a range holds, still as the state keeps it.
+pub(crate) struct Found {
+    answer: RangeResponse,
+    kvs: Vec<(Key, Packed)>,
+    keys_only: bool,
+}
+
+impl Found {
+    /// The answer, for which the state is not needed any more.
+    pub(crate) fn answer(self) -> RangeResponse {
+        let tell = |(key, packed): (Key, Packed)| match self.keys_only {
+            true => packed.key_only(&key),
+            false => packed.key_value(&key),
+        };
+        RangeResponse { kvs: self.kvs.into_iter().map(tell).collect(), ..self.answer }
+    }
+}
+
 impl State {
     /// Reads a range.
     pub(crate) fn range(&self, range: &Range) -> Result<RangeResponse, ReadError> {
+        Ok(self.find(range)?.answer())
+    }
+
+    /// Finds what is in a range.
+    pub(crate) fn find(&self, range: &Range) -> Result<Found, ReadError> {
         self.check_range(range)?;
-        Ok(self.read(range, &mut Room::unlimited()))
+        Ok(self.select(range, &mut Room::unlimited()))
     }
 
     /// Reads a range whose revision is known to be readable, as far as there is room for it.
     pub(super) fn read(&self, range: &Range, room: &mut Room) -> RangeResponse {
+        self.select(range, room).answer()
+    }
+
+    fn select(&self, range: &Range, room: &mut Room) -> Found {
         let mut answer = RangeResponse { revision: self.revision, ..RangeResponse::default() };
+        let mut kvs = Vec::new();
         let limit = if range.limit == 0 { u64::MAX } else { range.limit };
         self.visit(range, |key, packed| {
             answer.count += 1;
-            if range.count_only || answer.count > limit || !room.take(key, packed, range.keys_only)
-            {
-                return;
+            let wanted = !range.count_only && answer.count <= limit;
+            if wanted && room.take(key, packed, range.keys_only) {
+                kvs.push((Key::clone(key), packed.clone()));
             }
-            let kv = if range.keys_only { packed.key_only(key) } else { packed.key_value(key) };
-            answer.kvs.push(kv);
         });
         answer.more = !range.count_only && answer.count > limit;
-        answer
+        Found { answer, kvs, keys_only: range.keys_only }
     }
 
-    fn visit(&self, range: &Range, mut each: impl FnMut(&[u8], &Packed)) {
+    fn visit(&self, range: &Range, mut each: impl FnMut(&Key, &Packed)) {
         // The newest revision is not always the newest state: a transaction that is being done is ahead of it.
         let newest = range.revision == 0;
         if range.end.is_none() {
-            let slot = self.keys.get(&range.key[..]);
-            let found = slot.and_then(|s| if newest { s.live() } else { s.at(range.revision) });
-            found.into_iter().for_each(|packed| each(&range.key, packed));
+            let Some((key, slot)) = self.keys.get_key_value(&range.key[..]) else { return };
+            let found = if newest { slot.live() } else { slot.at(range.revision) };
+            if let Some(packed) = found {
+                each(key, packed);
+            }
             return;
         }
         let Some(bounds) = bounds(&range.key, range.end.as_ref()) else { return };

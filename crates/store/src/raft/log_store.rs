@@ -11,9 +11,10 @@ use openraft::storage::{IOFlushed, RaftLogStorage};
 use openraft::{EntryPayload, LogState, OptionalSend, RaftLogReader};
 use tokio::sync::oneshot;
 
+use super::machine::blocking;
 use super::types::{LogEntry, LogId, Types, Vote, log_id, position};
 use crate::command::Entry;
-use crate::log::{Kind, Log, Position, Record};
+use crate::log::{Kind, Log, Position, Record, Stored};
 use crate::snapshot::SnapshotFiles;
 
 /// Entry bytes sent to a member in one message, unless one entry alone is larger.
@@ -37,8 +38,12 @@ impl LogStore {
         LogStore { log, snapshots, committed }
     }
 
-    fn entries(&self, start: u64, end: u64, max_bytes: usize) -> io::Result<Vec<LogEntry>> {
-        self.log.read(start, end, max_bytes)?.into_iter().map(to_entry).collect()
+    async fn entries(&self, start: u64, end: u64, max_bytes: usize) -> io::Result<Vec<LogEntry>> {
+        let found = self.log.find(start, end, max_bytes);
+        let is_here = found.iter().all(Stored::is_here);
+        let load = || found.into_iter().map(|found| to_entry(found.load()?)).collect();
+        // A disk that is slow must not keep heartbeats waiting.
+        if is_here { load() } else { blocking(load).await }
     }
 }
 
@@ -88,7 +93,7 @@ impl RaftLogReader<Types> for LogStore {
             Bound::Excluded(end) => *end,
             Bound::Unbounded => u64::MAX,
         };
-        self.entries(start, end, usize::MAX)
+        self.entries(start, end, usize::MAX).await
     }
 
     async fn read_vote(&mut self) -> Result<Option<Vote>, io::Error> {
@@ -101,7 +106,7 @@ impl RaftLogReader<Types> for LogStore {
         start: u64,
         end: u64,
     ) -> Result<Vec<LogEntry>, io::Error> {
-        self.entries(start, end, SEND_BYTES)
+        self.entries(start, end, SEND_BYTES).await
     }
 }
 
