@@ -10,6 +10,9 @@ use std::task::{Context, Poll};
 use futures::stream::{FuturesUnordered, StreamExt};
 use hyper::rt::Executor;
 
+/// Rounds of a connection before others have their turn.
+const ROUNDS: usize = 16;
+
 type Work = Pin<Box<dyn Future<Output = ()> + Send>>;
 
 /// Where a connection leaves the calls that it received.
@@ -50,7 +53,7 @@ impl<C: Future + Unpin> Future for Connection<C> {
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<C::Output> {
         let this = &mut *self;
-        loop {
+        for _ in 0..ROUNDS {
             if let Poll::Ready(ended) = Pin::new(&mut this.wire).poll(context) {
                 return Poll::Ready(ended);
             }
@@ -65,5 +68,7 @@ impl<C: Future + Unpin> Future for Connection<C> {
                 return Poll::Pending;
             }
         }
+        context.waker().wake_by_ref();
+        Poll::Pending
     }
 }

@@ -8,7 +8,7 @@ use pontoon_store::{
     DeleteRange, Op, OpResponse, Put, Range, RangeResponse, Read, ReadError, Store, Txn,
 };
 
-use crate::grpc::REQUEST_MAX;
+use crate::grpc::{REQUEST_MAX, fits};
 use crate::keyspace::{Span, is_hidden};
 use crate::proto::{self, Request};
 use crate::server::{EtcdServer, revision, signed};
@@ -29,7 +29,13 @@ impl EtcdServer {
         let read = if request.serializable { Read::Local } else { Read::Linearizable };
         let range = selection.range(revision(request.revision));
         let span = Span::asked(request.key, request.range_end);
-        let found = read_visible(&self.inner.store, span, range, read).await?;
+        let most = selection.read_max();
+        let found = match read_visible(&self.inner.store, span, range, read, most).await {
+            Err(ReadError::TooLarge { bytes, .. }) => {
+                return Err(fits(bytes).err().unwrap_or(TOO_LARGE));
+            }
+            found => found?,
+        };
         let header = self.header(found.revision);
         selection.answer(header, found)
     }
@@ -86,24 +92,30 @@ impl EtcdServer {
     }
 }
 
-/// Keys in an answer from which on it counts as large.
-const LARGE: i64 = 1000;
+/// Operations of a transaction from which on it counts as large.
+const LARGE: usize = 16;
 
-/// Whether a range may be answered with many keys.
+/// Whether a range may take long: it may have many keys, even if only their number is answered.
 pub(crate) fn is_large(request: &proto::RangeRequest) -> bool {
-    let has_limit = (1..=LARGE).contains(&request.limit);
-    !request.range_end.is_empty() && !request.count_only && !has_limit
+    !request.range_end.is_empty()
 }
 
-/// Whether a transaction may be answered with many keys.
+/// Whether a delete may be answered with much.
+pub(crate) fn delete_is_large(request: &proto::DeleteRangeRequest) -> bool {
+    request.prev_kv && !request.range_end.is_empty()
+}
+
+/// Whether a transaction may take long or be answered with much.
 pub(crate) fn txn_is_large(request: &proto::TxnRequest) -> bool {
     let ops = request.success.iter().chain(&request.failure);
-    ops.filter_map(|op| op.request.as_ref()).any(|op| match op {
-        Request::Range(range) => is_large(range),
-        Request::DeleteRange(delete) => delete.prev_kv && !delete.range_end.is_empty(),
-        Request::Txn(inner) => txn_is_large(inner),
-        Request::Put(_) => false,
-    })
+    request.success.len() + request.failure.len() > LARGE
+        || ops.filter_map(|op| op.request.as_ref()).any(|op| match op {
+            Request::Range(range) => is_large(range),
+            Request::DeleteRange(delete) => delete_is_large(delete),
+            // Each may have as many operations.
+            Request::Txn(_) => true,
+            Request::Put(_) => false,
+        })
 }
 
 /// Reads what a client may see of a span.
@@ -112,6 +124,7 @@ async fn read_visible(
     span: Span,
     range: Range,
     read: Read,
+    most: usize,
 ) -> Result<RangeResponse, ReadError> {
     let part = |span: Span, range: &Range| Range { key: span.key, end: span.end, ..range.clone() };
     let (first, second) = match span.visible() {
@@ -119,16 +132,18 @@ async fn read_visible(
         [None, Some(second)] => (second, None),
         [None, None] => (Span::empty(), None),
     };
-    let Some(second) = second else { return store.range(part(first, &range), read).await };
+    let Some(second) = second else {
+        return store.range_within(part(first, &range), read, most).await;
+    };
     for attempt in 1.. {
-        let mut found = store.range(part(first.clone(), &range), read).await?;
+        let mut found = store.range_within(part(first.clone(), &range), read, most).await?;
         // The rest as it was when the first part was read; this copy has been applied so far.
         let at = if range.revision == 0 { found.revision } else { range.revision };
         let left = range.limit.saturating_sub(found.kvs.len() as u64);
         let full = range.limit > 0 && left == 0;
         let rest =
             Range { limit: left, count_only: range.count_only || full, ..range.clone() }.at(at);
-        match store.range(part(second.clone(), &rest), Read::Local).await {
+        match store.range_within(part(second.clone(), &rest), Read::Local, most).await {
             Ok(more) => {
                 found.count += more.count;
                 found.kvs.extend(more.kvs);

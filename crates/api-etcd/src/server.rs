@@ -154,7 +154,10 @@ impl EtcdServer {
                 let serve = |q| async move { self.txn(q).await };
                 unary_apart(call, kv::txn_is_large, serve).await
             }
-            ("/etcdserverpb.KV", "DeleteRange") => unary(call, |q| self.delete_range(q)).await,
+            ("/etcdserverpb.KV", "DeleteRange") => {
+                let serve = |q| async move { self.delete_range(q).await };
+                unary_apart(call, kv::delete_is_large, serve).await
+            }
             ("/etcdserverpb.KV", "Compact") => unary(call, |q| self.compact(q)).await,
             ("/etcdserverpb.Watch", "Watch") => {
                 let wants_leader = wants_leader(&call);

@@ -30,6 +30,7 @@ pub(crate) fn of_read(error: &ReadError) -> Status {
             let message = format!("Too large resource version: {asked}, current: {revision}");
             Status::timeout(message)
         }
+        ReadError::TooLarge { .. } => Status::too_large(error.to_string()),
         ReadError::NoLeader { .. } | ReadError::NotInCluster | ReadError::Stopped => {
             Status::service_unavailable(error.to_string())
         }

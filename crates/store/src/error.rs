@@ -207,6 +207,14 @@ pub enum ReadError {
         /// The newest.
         revision: u64,
     },
+    /// More was found than was to be answered.
+    #[error("the answer would have {bytes} bytes; {limit} are allowed")]
+    TooLarge {
+        /// About its size.
+        bytes: usize,
+        /// The limit.
+        limit: usize,
+    },
     /// No leader confirmed the read in time.
     #[error("no leader confirmed the read within {waited_ms} ms")]
     NoLeader {
@@ -228,6 +236,7 @@ impl From<ReadError> for WriteError {
             ReadError::Future { asked, revision } => WriteError::Future { asked, revision },
             ReadError::NoLeader { waited_ms } => WriteError::NoLeader { waited_ms },
             ReadError::NotInCluster => WriteError::NotInCluster,
+            ReadError::TooLarge { .. } => WriteError::AnswerTooLarge,
             ReadError::Stopped => WriteError::Stopped,
         }
     }

@@ -213,12 +213,8 @@ impl Inner {
     }
 
     /// A backlog that begins with `replay`. Others are ended if there would be too much.
-    fn backlog(&mut self, replay: VecDeque<Batch>) -> Arc<Backlog> {
-        let mut placed = VecDeque::with_capacity(replay.len());
-        for batch in replay {
-            let charge = self.budget.charge(&batch);
-            placed.push_back(self.budget.place(batch, charge));
-        }
+    fn backlog(&mut self, replay: VecDeque<Changes>) -> Arc<Backlog> {
+        let placed = replay.into_iter().map(|changes| self.budget.place_past(changes)).collect();
         self.shed_if_due();
         Arc::new(Backlog::new(placed))
     }
@@ -286,7 +282,7 @@ impl Inner {
             return;
         }
         let batch = changes.batch();
-        let charge = self.budget.charge(&batch);
+        let charge = self.budget.charge(batch.revision, batch.weight());
         for id in interested {
             let Some(group) = self.groups.get_mut(&id) else { continue };
             group.publish(&batch, &charge, &self.budget);
@@ -364,7 +360,7 @@ impl Group {
 fn take<'b>(
     history: impl Iterator<Item = &'b Changes>,
     slack: Slack,
-) -> (VecDeque<Batch>, Option<u64>) {
+) -> (VecDeque<Changes>, Option<u64>) {
     let mut taken = VecDeque::new();
     let mut bytes = 0_usize;
     for changes in history {
@@ -372,7 +368,7 @@ fn take<'b>(
         if !taken.is_empty() && (taken.len() >= slack.batches || bytes > slack.bytes) {
             return (taken, Some(changes.revision));
         }
-        taken.push_back(changes.batch());
+        taken.push_back(changes.clone());
     }
     (taken, None)
 }

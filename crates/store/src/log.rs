@@ -191,7 +191,7 @@ impl Log {
 
     /// As [`Log::find`], and reads what is on the disk, for one who may wait for it.
     pub(crate) fn read(&self, start: u64, end: u64, max_bytes: usize) -> io::Result<Vec<Record>> {
-        self.find(start, end, max_bytes).into_iter().map(Stored::load).collect()
+        self.find(start, end, max_bytes).iter().map(Stored::load).collect()
     }
 
     /// The last vote saved or being saved.

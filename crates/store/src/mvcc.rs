@@ -33,6 +33,7 @@ pub(crate) use session::SessionImage;
 use crate::lease::Lease;
 use crate::member::MemberId;
 use packed::Key;
+use room::Room;
 use session::Sessions;
 use slot::Slot;
 
@@ -84,6 +85,16 @@ pub(crate) struct Effects {
     /// One for each new revision.
     pub(crate) changes: Vec<Changes>,
     pub(crate) leases: Vec<LeaseChange>,
+    /// Left for answers.
+    room: Room,
+}
+
+/// What was removed from the state: large, perhaps, so it is to be dropped where nobody waits for the state.
+#[derive(Debug)]
+pub(crate) struct Collected {
+    /// There may be more to remove.
+    pub(crate) more: bool,
+    _history: Vec<Changes>,
 }
 
 impl Default for State {
@@ -216,15 +227,16 @@ impl State {
         self.keys.retain(|_, slot| !slot.forget_before(revision));
     }
 
-    /// Removes up to `limit` revisions, and as many versions, that nobody can ask for any more; true if more may be left.
-    /// It changes no answer, so each member does it when it likes.
-    pub(crate) fn collect(&mut self, limit: usize) -> bool {
+    /// Removes up to `limit` revisions, and as many versions, that nobody can ask for any more. It changes no answer, so each
+    /// member does it when it likes.
+    pub(crate) fn collect(&mut self, limit: usize) -> Collected {
         let compacted = self.compact_revision;
-        let mut removed = 0;
+        let (mut removed, mut history) = (0, Vec::new());
         for _ in 0..limit {
             let is_before = |changes: &mut Changes| changes.revision < compacted;
             let Some(changes) = self.history.pop_front_if(is_before) else { break };
             self.history_bytes = self.history_bytes.saturating_sub(changes.weight() as u64);
+            history.push(changes);
             removed += 1;
         }
         let versions = if self.pins > 0 { 0 } else { limit };
@@ -237,7 +249,7 @@ impl State {
                 self.keys.remove(&key);
             }
         }
-        removed >= limit
+        Collected { more: removed >= limit, _history: history }
     }
 }
 

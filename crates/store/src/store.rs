@@ -157,7 +157,9 @@ impl Store {
             if read == Read::Linearizable {
                 self.core.linearize().await.map_err(WriteError::from)?;
             }
-            return self.core.replica.state().read_txn(&txn);
+            // Writes go on while the answer is made of what was found.
+            let found = self.core.replica.state().find_txn(&txn)?;
+            return Ok(found.answer());
         }
         match self.core.propose(Command::Txn(txn)).await? {
             Reply::Txn(response) => Ok(response),
@@ -185,11 +187,25 @@ impl Store {
 
     /// Reads keys.
     pub async fn range(&self, range: Range, read: Read) -> Result<RangeResponse, ReadError> {
+        self.range_within(range, read, usize::MAX).await
+    }
+
+    /// The same; refused with [`ReadError::TooLarge`], before anything is copied, if it would have more than `limit` bytes.
+    pub async fn range_within(
+        &self,
+        range: Range,
+        read: Read,
+        limit: usize,
+    ) -> Result<RangeResponse, ReadError> {
         if read == Read::Linearizable {
             self.core.linearize().await?;
         }
         // Writes go on while the answer is made of what was found.
         let found = self.core.replica.state().find(&range)?;
+        let bytes = found.bytes();
+        if bytes > limit {
+            return Err(ReadError::TooLarge { bytes, limit });
+        }
         Ok(found.answer())
     }
 

@@ -93,9 +93,9 @@ impl Watch {
     pub async fn next(&mut self) -> Option<Result<Batch, WatchError>> {
         while !self.ended {
             match self.subscription.backlog.next().await {
-                Next::Replayed(batch) => {
-                    self.delivered = batch.revision;
-                    if let Some(selected) = self.subscription.target.select(&batch) {
+                Next::Replayed(changes) => {
+                    self.delivered = changes.revision;
+                    if let Some(selected) = self.subscription.target.select_past(&changes) {
                         return Some(Ok(selected));
                     }
                 }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use pontoon_store::{KeyValue, Range, RangeResponse};
+use pontoon_store::{ANSWER_MAX, KeyValue, Range, RangeResponse};
 
 use super::key_value;
 use crate::grpc::fits;
@@ -57,7 +57,15 @@ impl Selection {
     pub(super) fn range(&self, revision: u64) -> Range {
         // One more than wanted shows that there is more.
         let limit = if self.whole || self.limit == 0 { 0 } else { self.limit + 1 };
-        Range { revision, limit, count_only: self.count_only, ..Range::default() }
+        // Values are wanted to be sorted by, too.
+        let by_value = matches!(self.sort, Some((SortTarget::Value, _)));
+        let keys_only = self.keys_only && !by_value;
+        Range { revision, limit, count_only: self.count_only, keys_only, ..Range::default() }
+    }
+
+    /// Bytes beyond which nothing is read, because all that is read is answered.
+    pub(super) fn read_max(&self) -> usize {
+        if self.whole { usize::MAX } else { ANSWER_MAX }
     }
 
     /// The answer, made of what was read; refused if it is too large.

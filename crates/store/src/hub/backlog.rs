@@ -10,6 +10,7 @@ use tokio::task::coop::cooperative;
 
 use super::Slack;
 use crate::error::WatchError;
+use crate::mvcc::Changes;
 use crate::watch::Batch;
 
 /// Bytes that a place in a backlog takes, and each event there: its part of a slice that may be the watcher's own.
@@ -64,9 +65,9 @@ impl Budget {
         self.bytes.load(Ordering::Relaxed)
     }
 
-    /// Counts a batch, unless it is counted already.
-    pub(super) fn charge(&mut self, batch: &Batch) -> Arc<Charge> {
-        if let Some(charge) = self.ledger.get(&batch.revision).and_then(Weak::upgrade) {
+    /// Counts what a revision changed, unless it is counted already.
+    pub(super) fn charge(&mut self, revision: u64, weight: usize) -> Arc<Charge> {
+        if let Some(charge) = self.ledger.get(&revision).and_then(Weak::upgrade) {
             return charge;
         }
         if self.ledger.len() >= self.look_at {
@@ -74,23 +75,29 @@ impl Budget {
             self.look_at = self.ledger.len() * 2 + LEDGER_SLACK;
         }
         // One that is larger than all that may be kept must still come through, beside others.
-        let bytes = batch.weight().min(self.limit / 2);
+        let bytes = weight.min(self.limit / 2);
         let charge = Arc::new(Charge::new(&self.bytes, bytes));
-        self.ledger.insert(batch.revision, Arc::downgrade(&charge));
+        self.ledger.insert(revision, Arc::downgrade(&charge));
         charge
     }
 
     /// A batch in a place of its own in a backlog.
-    pub(super) fn place(&self, batch: Batch, whole: Arc<Charge>) -> Placed {
+    pub(super) fn place(&self, batch: Batch, whole: Arc<Charge>) -> Placed<Batch> {
         let bytes = PLACE + EVENT * batch.events.len();
-        Placed { batch, _whole: whole, _place: Charge::new(&self.bytes, bytes) }
+        Placed { what: batch, _whole: whole, _place: Charge::new(&self.bytes, bytes) }
+    }
+
+    /// A part of the history in a place of its own in a backlog.
+    pub(super) fn place_past(&mut self, changes: Changes) -> Placed<Changes> {
+        let whole = self.charge(changes.revision, changes.weight());
+        Placed { what: changes, _whole: whole, _place: Charge::new(&self.bytes, PLACE) }
     }
 }
 
-/// A batch that waits for a watcher.
+/// What waits for a watcher.
 #[derive(Debug)]
-pub(super) struct Placed {
-    batch: Batch,
+pub(super) struct Placed<T> {
+    what: T,
     _whole: Arc<Charge>,
     _place: Charge,
 }
@@ -103,10 +110,10 @@ pub(crate) struct Backlog {
 
 #[derive(Debug, Default)]
 struct Inner {
-    /// Changes that were applied before it began; not filtered yet.
-    replay: VecDeque<Placed>,
+    /// Changes that were applied before it began, as the history has them: not filtered yet, and no copies.
+    replay: VecDeque<Placed<Changes>>,
     /// Changes that it is told of.
-    told: VecDeque<Placed>,
+    told: VecDeque<Placed<Batch>>,
     replay_bytes: usize,
     told_bytes: usize,
     /// Nothing comes any more, and why, where there is more to say than that the store stops.
@@ -122,14 +129,14 @@ impl Inner {
     }
 
     fn take(&mut self) -> Option<Next> {
-        if let Some(Placed { batch, .. }) = self.replay.pop_front() {
-            self.replay_bytes -= batch.weight();
+        if let Some(Placed { what: changes, .. }) = self.replay.pop_front() {
+            self.replay_bytes -= changes.weight();
             if self.replay.is_empty() {
                 self.replay = VecDeque::new();
             }
-            return Some(Next::Replayed(batch));
+            return Some(Next::Replayed(changes));
         }
-        if let Some(Placed { batch, .. }) = self.told.pop_front() {
+        if let Some(Placed { what: batch, .. }) = self.told.pop_front() {
             self.told_bytes -= batch.weight();
             // What a burst took is not kept for ever.
             if self.told.is_empty() && self.told.capacity() > 64 {
@@ -149,32 +156,32 @@ impl Inner {
 #[derive(Debug)]
 pub(crate) enum Next {
     /// A change from before it began, of which it may be told a part or nothing.
-    Replayed(Batch),
+    Replayed(Changes),
     Told(Batch),
     Ended(Option<WatchError>),
 }
 
 impl Backlog {
-    pub(super) fn new(replay: VecDeque<Placed>) -> Backlog {
-        let replay_bytes = replay.iter().map(|placed| placed.batch.weight()).sum();
+    pub(super) fn new(replay: VecDeque<Placed<Changes>>) -> Backlog {
+        let replay_bytes = replay.iter().map(|placed| placed.what.weight()).sum();
         let inner = Inner { replay, replay_bytes, ..Inner::default() };
         Backlog { inner: Mutex::new(inner) }
     }
 
     /// Adds a batch, or ends if there is no room for it; false if it has ended.
-    pub(super) fn push(&self, placed: Placed, slack: Slack) -> bool {
+    pub(super) fn push(&self, placed: Placed<Batch>, slack: Slack) -> bool {
         let mut inner = self.lock();
         if inner.ended.is_some() {
             return false;
         }
-        let weight = placed.batch.weight();
+        let weight = placed.what.weight();
         let fits = inner.told.is_empty() || inner.told_bytes + weight <= slack.bytes;
         if fits && inner.told.len() < slack.batches.max(1) {
             inner.told_bytes += weight;
             inner.told.push_back(placed);
             inner.wake();
         } else {
-            inner.end(Some(WatchError::Lagged { resume: placed.batch.revision }));
+            inner.end(Some(WatchError::Lagged { resume: placed.what.revision }));
         }
         inner.ended.is_none()
     }
@@ -187,8 +194,9 @@ impl Backlog {
     /// Takes away all that waits; the watcher can have it from the history.
     pub(super) fn give_up(&self) {
         let mut inner = self.lock();
-        let Some(first) = inner.replay.front().or(inner.told.front()) else { return };
-        let resume = first.batch.revision;
+        let replayed = inner.replay.front().map(|placed| placed.what.revision);
+        let told = inner.told.front().map(|placed| placed.what.revision);
+        let Some(resume) = replayed.or(told) else { return };
         let waker = inner.waker.take();
         *inner =
             Inner { ended: Some(Some(WatchError::Lagged { resume })), waker, ..Inner::default() };

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use crate::kv::{Event, prefix_end};
+use crate::mvcc::Changes;
 use crate::watch::Batch;
 
 /// What a group of watchers watches.
@@ -42,6 +43,12 @@ impl Target {
             })
             .collect();
         Some(Batch { revision: batch.revision, events: Arc::from(events) })
+    }
+
+    /// The same of what the history has.
+    pub(crate) fn select_past(&self, changes: &Changes) -> Option<Batch> {
+        let is_watched = changes.keys().any(|key| self.contains(key));
+        is_watched.then(|| changes.batch()).and_then(|batch| self.select(&batch))
     }
 
     /// True for a range that is exactly the keys with a common prefix.

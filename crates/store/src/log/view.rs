@@ -205,16 +205,35 @@ impl View {
 }
 
 impl Stored {
+    /// The entry's index.
+    pub(crate) fn index(&self) -> u64 {
+        match self {
+            Stored::Here(record) => record.index,
+            Stored::OnDisk { index, .. } => *index,
+        }
+    }
+
+    /// True if `other` is the same entry in the same place of the disk.
+    pub(crate) fn is_same(&self, other: &Stored) -> bool {
+        match (self, other) {
+            (
+                Stored::OnDisk { term, place, .. },
+                Stored::OnDisk { term: other_term, place: other, .. },
+            ) => term == other_term && place.seq == other.seq && place.offset == other.offset,
+            _ => false,
+        }
+    }
+
     /// True if it is in memory.
     pub(crate) fn is_here(&self) -> bool {
         matches!(self, Stored::Here(_))
     }
 
     /// Reads the entry from disk if it must, and checks it again.
-    pub(crate) fn load(self) -> io::Result<Record> {
+    pub(crate) fn load(&self) -> io::Result<Record> {
         let (index, term, kind, len, place) = match self {
-            Stored::Here(record) => return Ok(record),
-            Stored::OnDisk { index, term, kind, len, place } => (index, term, kind, len, place),
+            Stored::Here(record) => return Ok(record.clone()),
+            Stored::OnDisk { index, term, kind, len, place } => (*index, *term, *kind, *len, place),
         };
         let mut bytes = vec![0; HEADER + len];
         place.file.read_exact_at(&mut bytes, place.offset)?;

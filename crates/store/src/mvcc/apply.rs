@@ -6,6 +6,7 @@ use std::sync::Arc;
 use super::check::validate;
 use super::history::{Change, Changes};
 use super::packed::{Key, Numbers, Packed};
+use super::read::{FoundStep, FoundTxn};
 use super::room::Room;
 use super::session::Seen;
 use super::slot::{Slot, Version};
@@ -47,33 +48,32 @@ impl State {
         let plan = self.decide(txn);
         self.check(&plan)?;
         let mut writer = Writer::new(self);
-        let mut response = writer.run(&plan);
-        let told = writer.room.holds_all();
+        let mut response = writer.run(&plan, &mut effects.room);
+        let told = effects.room.end();
         let revision = writer.finish(effects);
         stamp(&mut response, revision);
         // It is known only when it is done.
         if told { Ok(response) } else { Err(WriteError::AnswerTooLarge) }
     }
 
-    /// Does a transaction that only reads.
-    pub(crate) fn read_txn(&self, txn: &Txn) -> Result<TxnResponse, WriteError> {
+    /// Finds what a transaction that only reads asks for.
+    pub(crate) fn find_txn(&self, txn: &Txn) -> Result<FoundTxn, WriteError> {
         validate(txn)?;
         let plan = self.decide(txn);
         self.check(&plan)?;
-        let mut room = Room::for_answer();
-        let mut response = self.read_plan(&plan, &mut room);
-        stamp(&mut response, self.revision);
-        if room.holds_all() { Ok(response) } else { Err(WriteError::AnswerTooLarge) }
+        let mut room = Room::default();
+        let found = self.find_plan(&plan, &mut room);
+        if room.end() { Ok(found) } else { Err(WriteError::AnswerTooLarge) }
     }
 
-    fn read_plan(&self, plan: &Plan<'_>, room: &mut Room) -> TxnResponse {
-        let answer = |step: &Step<'_>| match step {
-            Step::Txn(plan) => OpResponse::Txn(self.read_plan(plan, room)),
-            Step::Op(Op::Range(range)) => OpResponse::Range(self.read(range, room)),
+    fn find_plan(&self, plan: &Plan<'_>, room: &mut Room) -> FoundTxn {
+        let find = |step: &Step<'_>| match step {
+            Step::Txn(plan) => FoundStep::Txn(self.find_plan(plan, room)),
+            Step::Op(Op::Range(range)) => FoundStep::Range(self.select(range, room)),
             Step::Op(_) => unreachable!("the caller has checked that it only reads"),
         };
-        let responses = plan.steps.iter().map(answer).collect();
-        TxnResponse { revision: 0, succeeded: plan.succeeded, responses }
+        let steps = plan.steps.iter().map(find).collect();
+        FoundTxn { revision: self.revision, succeeded: plan.succeeded, steps }
     }
 
     /// Decides every compare, of inner transactions too, before anything is changed.
@@ -181,34 +181,33 @@ struct Writer<'s> {
     state: &'s mut State,
     revision: u64,
     changes: Vec<Change>,
-    /// Left for the answer. What is answered has no part in what is done.
-    room: Room,
 }
 
 impl<'s> Writer<'s> {
     fn new(state: &'s mut State) -> Writer<'s> {
         let revision = state.revision + 1;
-        Writer { state, revision, changes: Vec::new(), room: Room::for_answer() }
+        Writer { state, revision, changes: Vec::new() }
     }
 
-    fn run(&mut self, plan: &Plan<'_>) -> TxnResponse {
+    /// What is answered has no part in what is done.
+    fn run(&mut self, plan: &Plan<'_>, room: &mut Room) -> TxnResponse {
         let responses = plan
             .steps
             .iter()
             .map(|step| match step {
-                Step::Txn(plan) => OpResponse::Txn(self.run(plan)),
+                Step::Txn(plan) => OpResponse::Txn(self.run(plan, room)),
                 Step::Op(Op::Range(range)) => {
-                    OpResponse::Range(self.state.read(range, &mut self.room))
+                    OpResponse::Range(self.state.select(range, room).answer())
                 }
-                Step::Op(Op::Put(put)) => OpResponse::Put { prev: self.put(put) },
-                Step::Op(Op::DeleteRange(delete)) => self.delete_range(delete),
+                Step::Op(Op::Put(put)) => OpResponse::Put { prev: self.put(put, room) },
+                Step::Op(Op::DeleteRange(delete)) => self.delete_range(delete, room),
                 Step::Op(Op::Txn(_)) => unreachable!("inner transactions are planned"),
             })
             .collect();
         TxnResponse { revision: 0, succeeded: plan.succeeded, responses }
     }
 
-    fn put(&mut self, put: &Put) -> Option<Arc<KeyValue>> {
+    fn put(&mut self, put: &Put, room: &mut Room) -> Option<Arc<KeyValue>> {
         // Copies, the key's and the value's: the command's are parts of a large buffer, which would be kept for as long
         // as the smallest part of it.
         let key = Key::from(&put.key[..]);
@@ -232,13 +231,13 @@ impl<'s> Writer<'s> {
         self.state.live += u64::from(before.is_none());
         self.state.live_bytes += now.weight(&key) as u64;
         self.state.live_bytes -= before.as_ref().map_or(0, |kv| kv.weight(&key)) as u64;
-        let asked = before.as_ref().filter(|kv| put.prev_kv && self.room.take(&key, kv, false));
+        let asked = before.as_ref().filter(|kv| put.prev_kv && room.take(&key, kv, false));
         let prev = asked.map(|kv| kv.key_value(&key));
         self.changes.push(Change { key, now: Version::Live(now), before });
         prev
     }
 
-    fn delete_range(&mut self, delete: &DeleteRange) -> OpResponse {
+    fn delete_range(&mut self, delete: &DeleteRange, room: &mut Room) -> OpResponse {
         let mut keys = Vec::new();
         if let Some(bounds) = bounds(&delete.key, delete.end.as_ref()) {
             let range = self.state.keys.range::<[u8], _>(bounds);
@@ -248,7 +247,7 @@ impl<'s> Writer<'s> {
         for key in keys {
             let Some(gone) = self.delete(&key) else { continue };
             deleted += 1;
-            if delete.prev_kv && self.room.take(&key, &gone, false) {
+            if delete.prev_kv && room.take(&key, &gone, false) {
                 prev.push(gone.key_value(&key));
             }
         }

@@ -1,6 +1,6 @@
 //! The state in pieces: how a snapshot reads it while writes go on, and how it is built again.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ops::Bound;
 
 use bytes::Bytes;
@@ -309,27 +309,36 @@ impl Restore {
     /// Adds a revision's changes; its keys must have been added before. False if the keys do not
     /// hold what the history says.
     pub(crate) fn add_history(&mut self, image: HistoryImage) -> bool {
+        // A transaction in a transaction may change a key again: each mention is of the next version.
+        let mut mentions: HashMap<&[u8], usize> = HashMap::new();
+        let mut nth = |key| {
+            let count = mentions.entry(key).or_default();
+            *count += 1;
+            *count - 1
+        };
         let changes: Option<Vec<Change>> =
-            image.keys.iter().map(|key| self.change(key, image.revision)).collect();
+            image.keys.iter().map(|key| self.change(key, image.revision, nth(key))).collect();
         let Some(changes) = changes else { return false };
         self.state.remember(Changes::new(image.revision, changes));
         true
     }
 
-    fn change(&self, key: &[u8], revision: u64) -> Option<Change> {
+    /// What a revision did to a key when it changed it for the `nth` time, counted from 0.
+    fn change(&self, key: &[u8], revision: u64, nth: usize) -> Option<Change> {
         let Some((key, slot)) = self.state.keys.get_key_value(key) else {
             // A delete at the compaction revision is history although its key is gone.
             return self.delete_of(Key::from(key), revision);
         };
-        let mut before: Option<&Packed> = None;
-        for version in slot.versions() {
-            if version.revision() == revision {
-                let (key, now) = (Key::clone(key), version.clone());
-                return Some(Change { key, now, before: before.cloned() });
-            }
-            before = version.live();
-        }
-        self.delete_of(Key::clone(key), revision)
+        let mut of_revision =
+            slot.versions().filter(|version| version.revision() == revision).skip(nth);
+        let Some(now) = of_revision.next() else {
+            return self.delete_of(Key::clone(key), revision);
+        };
+        let earlier = slot.versions().take_while(|version| version.revision() < revision).last();
+        let before = earlier.and_then(Version::live);
+        // As when it was done: after a delete in the same revision there is nothing before.
+        let before = before.filter(|_| nth == 0 || now.live().is_none()).cloned();
+        Some(Change { key: Key::clone(key), now: now.clone(), before })
     }
 
     /// The delete of a key of which nothing is left, which is as old as the compaction.

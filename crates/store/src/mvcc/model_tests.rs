@@ -6,7 +6,7 @@ use std::sync::RwLock;
 use bytes::Bytes;
 use proptest::prelude::*;
 
-use super::{Effects, Restore, State};
+use super::{Changes, Effects, Restore, State};
 use crate::command::{Command, Reply};
 use crate::error::WriteError;
 use crate::kv::{EventKind, KeyValue, prefix_end};
@@ -288,4 +288,22 @@ proptest! {
             .filter(|kv| kv.lease != 0).map(|kv| kv.key.clone()).collect();
         prop_assert_eq!(lease_keys, attached);
     }
+}
+
+#[test]
+fn what_one_revision_did_to_a_key_twice_is_restored_as_it_was() {
+    let mut state = State::default();
+    let txn =
+        |ops: &[Txn]| Command::Txn(ops.iter().fold(Txn::new(), |txn, op| txn.then(Txn::clone(op))));
+    let (put, delete) =
+        (Txn::new().then(Put::new("a", "1")), Txn::new().then(DeleteRange::key("a")));
+    for ops in [&[put.clone(), delete.clone()][..], &[put.clone()], &[put, delete]] {
+        state.execute(&txn(ops), &mut Effects::default()).expect("it is done");
+    }
+    let history = |state: &State| -> Vec<_> {
+        state.history_from(0).expect("all of it").map(Changes::batch).collect()
+    };
+    let before = history(&state);
+    assert_eq!(before.iter().map(|batch| batch.events.len()).collect::<Vec<_>>(), [2, 1, 2]);
+    assert_eq!(history(&rebuild(state, &[])), before);
 }

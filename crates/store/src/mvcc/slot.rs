@@ -70,7 +70,9 @@ impl Slot {
             return self.current.live().is_none();
         }
         let Some(older) = self.older.as_deref_mut() else { return false };
-        if let Some(keep) = older.iter().rposition(|version| version.revision() <= revision) {
+        // In order, so that what was compacted is found without a look at all that was not.
+        let compacted = older.partition_point(|version| version.revision() <= revision);
+        if let Some(keep) = compacted.checked_sub(1) {
             // The newest version at or before `revision` is what a read at `revision` sees; if
             // that is "deleted", it need not be kept to be seen.
             let from = if older[keep].live().is_some() { keep } else { keep + 1 };

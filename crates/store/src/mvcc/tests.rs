@@ -292,18 +292,36 @@ fn a_transaction_that_reads_too_much_is_not_answered_and_is_done() {
     let large = Put::new("large", vec![1; 1 << 20]);
     txn(&mut state, Txn::new().then(large));
     let reads = |count: usize| (0..count).fold(Txn::new(), |txn, _| txn.then(Range::prefix("")));
-    assert_eq!(state.read_txn(&reads(200)).expect("it fits").responses.len(), 200);
-    assert_eq!(state.read_txn(&reads(300)).err(), Some(WriteError::AnswerTooLarge));
+    assert_eq!(state.find_txn(&reads(200)).expect("it fits").answer().responses.len(), 200);
+    assert_eq!(state.find_txn(&reads(300)).err(), Some(WriteError::AnswerTooLarge));
     // Inner transactions are a part of the same answer.
     let nested = (0..3).fold(Txn::new(), |txn, _| txn.then(reads(100)));
-    assert_eq!(state.read_txn(&nested).err(), Some(WriteError::AnswerTooLarge));
+    assert_eq!(state.find_txn(&nested).err(), Some(WriteError::AnswerTooLarge));
     let counted = Range { count_only: true, ..Range::prefix("") };
     let counts = (0..300).fold(Txn::new(), |txn, _| txn.then(counted.clone()));
-    assert_eq!(state.read_txn(&counts).expect("numbers fit").responses.len(), 300);
+    assert_eq!(state.find_txn(&counts).expect("numbers fit").answer().responses.len(), 300);
     // All members do the same, whatever is said of it.
     let writes = reads(300).then(Put::new("small", "x"));
     let told = execute(&mut state, Command::Txn(writes));
     assert_eq!(told.err(), Some(WriteError::AnswerTooLarge));
     assert_eq!(value(&state, Range::key("small")), Some(Bytes::from_static(b"x")));
     assert_eq!(state.revision(), 3);
+}
+
+#[test]
+fn answers_to_what_was_put_into_the_log_together_share_their_room() {
+    let mut state = State::default();
+    txn(&mut state, Txn::new().then(Put::new("large", vec![1; 1 << 20])));
+    let reads = |count: usize| {
+        let write = Txn::new().then(Put::new("small", "x"));
+        Command::Txn((0..count).fold(write, |txn, _| txn.then(Range::key("large"))))
+    };
+    let mut entry = Effects::default();
+    assert!(state.execute(&reads(200), &mut entry).is_ok());
+    assert_eq!(state.execute(&reads(100), &mut entry), Err(WriteError::AnswerTooLarge));
+    // What is given up leaves its room to the next.
+    assert!(state.execute(&reads(50), &mut entry).is_ok());
+    assert!(state.execute(&reads(0), &mut entry).is_ok());
+    assert!(state.execute(&reads(100), &mut Effects::default()).is_ok(), "another entry");
+    assert_eq!(state.revision(), 7, "all were done");
 }

@@ -40,11 +40,31 @@ impl LogStore {
 
     async fn entries(&self, start: u64, end: u64, max_bytes: usize) -> io::Result<Vec<LogEntry>> {
         let found = self.log.find(start, end, max_bytes);
-        let is_here = found.iter().all(Stored::is_here);
-        let load = || found.into_iter().map(|found| to_entry(found.load()?)).collect();
+        if found.iter().all(Stored::is_here) {
+            return load(&self.log, &found);
+        }
         // A disk that is slow must not keep heartbeats waiting.
-        if is_here { load() } else { blocking(load).await }
+        let log = Arc::clone(&self.log);
+        blocking(move || load(&log, &found)).await
     }
+}
+
+/// Reads the entries that were found, as many as are still there: some may be cut off meanwhile.
+fn load(log: &Log, found: &[Stored]) -> io::Result<Vec<LogEntry>> {
+    let mut entries = Vec::with_capacity(found.len());
+    for stored in found {
+        match stored.load().and_then(to_entry) {
+            Ok(entry) => entries.push(entry),
+            Err(error) => {
+                let now = log.find(stored.index(), stored.index() + 1, usize::MAX);
+                if now.first().is_some_and(|now| now.is_same(stored)) {
+                    return Err(error);
+                }
+                break;
+            }
+        }
+    }
+    Ok(entries)
 }
 
 fn to_record(entry: LogEntry) -> io::Result<Record> {

@@ -55,7 +55,8 @@ impl Replica {
 
     /// Removes some of what was compacted, while nothing is applied; true if more may be left.
     pub(crate) fn tidy(&self, limit: usize) -> bool {
-        self.state_mut().collect(limit)
+        let collected = self.state_mut().collect(limit);
+        collected.more
     }
 
     /// The state, of which no old version is removed while the pin lives; see [`State::walk`].
