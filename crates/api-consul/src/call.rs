@@ -66,7 +66,7 @@ impl Call {
 pub(crate) fn refuse_namespaces(query: &Query, headers: &HeaderMap) -> Result<(), Refusal> {
     let refuse = |what: &str| {
         let words =
-            format!("Bad request: Invalid {what} - Namespaces is a Consul Enterprise feature");
+            format!("Bad request: Invalid {what} - Namespaces are a Consul Enterprise feature");
         Err(Refusal::BadRequest(words))
     };
     if headers.get("x-consul-namespace").is_some_and(|value| !value.is_empty()) {

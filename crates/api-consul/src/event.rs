@@ -7,6 +7,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use pontoon_store::{Compare, DeleteRange, KeyValue, Put, Range, Read, Txn, WatchRequest};
+use regex::RegexBuilder;
 use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 use uuid::Uuid;
@@ -22,6 +23,8 @@ use crate::refusal::Refusal;
 const KEPT: u64 = 256;
 /// Attempts to be the next event while others fire.
 const ATTEMPTS: usize = 1000;
+/// Memory that a pattern may take.
+const FILTER_BYTES: usize = 1 << 20;
 
 /// An event, as it is kept and as clients read it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -56,18 +59,14 @@ impl Event {
 pub(crate) async fn fire(call: Call) -> Result<Answer, Refusal> {
     let name = call.name("Missing name")?;
     call.require(Wish::EventWrite(&name))?;
-    for filter in ["node", "service", "tag"] {
-        if !call.query.text(filter).is_empty() {
-            return Err(Refusal::NotServed(format!("an event for a {filter} alone")));
-        }
-    }
+    let [node, service, tag] = filters(&call)?;
     let mut event = Event {
         id: Uuid::new_v4(),
         name,
         payload: (!call.body.is_empty()).then(|| STANDARD.encode(&call.body)),
-        node_filter: String::new(),
-        service_filter: String::new(),
-        tag_filter: String::new(),
+        node_filter: node,
+        service_filter: service,
+        tag_filter: tag,
         version: 1,
         time: 0,
     };
@@ -80,6 +79,22 @@ pub(crate) async fn fire(call: Call) -> Result<Answer, Refusal> {
         }
     }
     Err(Refusal::Busy("too many events are fired at once; try again".to_owned()))
+}
+
+/// Patterns of the nodes, services and tags that an event is for. Who lists events sees those for others, too: a client
+/// that asks any server must find all of them.
+fn filters(call: &Call) -> Result<[String; 3], Refusal> {
+    let filters = ["node", "service", "tag"].map(|name| (name, call.query.text(name).into_owned()));
+    for (name, pattern) in &filters {
+        if let Err(error) = RegexBuilder::new(pattern).size_limit(FILTER_BYTES).build() {
+            return Err(Refusal::Failed(format!("Invalid {name} filter: {error}")));
+        }
+    }
+    let [(_, node), (_, service), (_, tag)] = filters;
+    if !tag.is_empty() && service.is_empty() {
+        return Err(Refusal::failed("Cannot provide tag filter without service filter"));
+    }
+    Ok([node, service, tag])
 }
 
 async fn next_time(call: &Call) -> Result<u64, Refusal> {

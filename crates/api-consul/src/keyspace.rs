@@ -50,6 +50,15 @@ pub(crate) fn event(time: u64) -> Bytes {
     Bytes::from(format!("{EVENTS}{time:016x}"))
 }
 
+/// A session's id as Consul reads it, which is in the usual form alone; or what Consul says of another.
+pub(crate) fn parse_session_id(text: &str) -> Result<Uuid, String> {
+    let bad = |why: &str| format!("failed session lookup: index error: {why}");
+    if text.len() != 36 {
+        return Err(bad("UUID must be 36 characters"));
+    }
+    Uuid::try_parse(text).map_err(|error| bad(&format!("Invalid UUID: {error}")))
+}
+
 /// The id that ends the key of a session or of its lease.
 pub(crate) fn session_id(key: &[u8]) -> Option<Uuid> {
     let at = key.iter().rposition(|byte| *byte == b'/')?;
@@ -73,6 +82,10 @@ mod tests {
         assert_eq!(session_id(&session(id)), Some(id));
         assert_eq!(session_id(&session_ttl(id)), Some(id));
         assert_eq!(session_id(b"/consul/sessions/x"), None);
+        assert_eq!(parse_session_id(&id.to_string()), Ok(id));
+        for bad in [id.simple().to_string(), id.braced().to_string(), "x".repeat(36)] {
+            assert!(parse_session_id(&bad).is_err(), "{bad}");
+        }
         assert!(lock(id, b"\0\xff/..").starts_with(&locks(id)));
     }
 }

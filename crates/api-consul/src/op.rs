@@ -141,8 +141,7 @@ pub(crate) async fn apply(
 /// What can be said before anything is read.
 fn check(op: &KvOp, permit: &dyn Permit) -> Result<(), OpError> {
     let key = &op.key[..];
-    let tree = matches!(op.verb, Verb::DeleteTree | Verb::GetTree);
-    if key.is_empty() && !tree {
+    if key.is_empty() && op.verb != Verb::DeleteTree {
         return Err(OpError::Failed("Must provide key".to_owned()));
     }
     let wish = match op.verb {
@@ -176,7 +175,7 @@ async fn lock(draft: &mut Draft<'_>, op: &KvOp) -> Result<Entry, OpError> {
         return Err(OpError::Failed("missing session".to_owned()));
     }
     let invalid = || OpError::Failed(format!("invalid session {:?}", op.session));
-    let id = Uuid::try_parse(&op.session).map_err(|_| invalid())?;
+    let id = keyspace::parse_session_id(&op.session).map_err(OpError::Failed)?;
     let key = quote(&op.key);
     let present = draft.get(&op.key).await?.cloned().unwrap_or_default();
     if draft.depend_on(keyspace::lock_delay(&op.key)).await?.is_some() {

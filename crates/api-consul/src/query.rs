@@ -48,9 +48,11 @@ impl Query {
         let Some(value) = self.bytes(name) else { return Ok(None) };
         let text = String::from_utf8_lossy(value);
         // Rust would take a sign that Go does not.
-        let number = text.bytes().all(|byte| byte.is_ascii_digit()).then(|| text.parse().ok());
-        let words = || format!("strconv.ParseUint: parsing {text:?}: invalid syntax");
-        number.flatten().map(Some).ok_or_else(|| Refusal::Failed(words()))
+        let is_number = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+        let wrong = if is_number { "value out of range" } else { "invalid syntax" };
+        let number = is_number.then(|| text.parse().ok()).flatten();
+        let words = || format!("strconv.ParseUint: parsing {text:?}: {wrong}");
+        number.map(Some).ok_or_else(|| Refusal::Failed(words()))
     }
 
     /// Refuses parameters that exclude each other.
@@ -58,7 +60,7 @@ impl Query {
         if names.iter().filter(|name| self.has(name)).count() <= 1 {
             return Ok(());
         }
-        Err(Refusal::BadRequest(format!("Conflicting flags: {}\n", self.encoded())))
+        Err(Refusal::BadRequest(format!("Conflicting flags: {}", self.encoded())))
     }
 
     /// The pairs as a query again, in the order of their names.
@@ -100,7 +102,7 @@ mod tests {
     fn parameters_exclude_each_other() {
         let query = Query::parse("release=a/b&cas=1").unwrap();
         assert_eq!(query.at_most_one_of(&["cas", "acquire"]), Ok(()));
-        let words = "Conflicting flags: cas=1&release=a%2Fb\n".to_owned();
+        let words = "Conflicting flags: cas=1&release=a%2Fb".to_owned();
         let refused = query.at_most_one_of(&["cas", "acquire", "release"]);
         assert_eq!(refused, Err(Refusal::BadRequest(words)));
     }

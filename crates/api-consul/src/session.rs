@@ -13,7 +13,6 @@ mod record;
 
 use http::StatusCode;
 use pontoon_store::{Range, Read, WriteError};
-use uuid::Uuid;
 
 use crate::answer::Answer;
 use crate::blocking;
@@ -58,8 +57,7 @@ pub(crate) async fn renew(call: Call) -> Result<Answer, Refusal> {
 
 pub(crate) async fn info(call: Call) -> Result<Answer, Refusal> {
     let id = call.name(MISSING)?;
-    // No session has such an id, and nothing can be waited for.
-    let id = Uuid::try_parse(&id).unwrap_or(Uuid::nil());
+    let id = keyspace::parse_session_id(&id).map_err(Refusal::Failed)?;
     shown(&call, Range::key(keyspace::session(id)), None).await
 }
 
@@ -90,7 +88,7 @@ async fn shown(call: &Call, range: Range, node: Option<&str>) -> Result<Answer, 
 
 /// A session as the leader knows it.
 async fn find(call: &Call, id: &str) -> Result<Option<Record>, Refusal> {
-    let Ok(id) = Uuid::try_parse(id) else { return Ok(None) };
+    let id = keyspace::parse_session_id(id).map_err(Refusal::Failed)?;
     let range = Range::key(keyspace::session(id));
     let found = call.store().range(range, Read::Linearizable).await?;
     found.kvs.first().map(|kv| Record::decode(kv)).transpose()

@@ -8,13 +8,13 @@ use serde::Serialize;
 use crate::answer::Answer;
 use crate::call::Call;
 use crate::kv::Shown;
-use crate::op::{Item, OpError};
+use crate::op::{Item, KvOp, OpError};
 use crate::permit::Wish;
 use crate::refusal::Refusal;
 use crate::transact::{Outcome, read_only, transact};
 
-/// Operations of one transaction, as in Consul 1.8.
-const OPS_MAX: usize = 64;
+/// Operations of one transaction. Consul 1.8 takes half as many, later ones these.
+const OPS_MAX: usize = 128;
 
 /// What came of it.
 #[derive(Serialize)]
@@ -22,6 +22,18 @@ const OPS_MAX: usize = 64;
 struct Report<'i> {
     results: Option<Vec<Line<'i>>>,
     errors: Option<Vec<Failure>>,
+    #[serde(flatten)]
+    read: Option<ReadMeta>,
+}
+
+/// What Consul adds to the report of a transaction that only reads.
+#[derive(Clone, Copy, Serialize)]
+#[serde(rename_all = "PascalCase")]
+struct ReadMeta {
+    index: u64,
+    last_contact: u64,
+    known_leader: bool,
+    consistency_level: &'static str,
 }
 
 #[derive(Serialize)]
@@ -38,29 +50,50 @@ struct Failure {
 }
 
 pub(crate) async fn answer(call: Call) -> Result<Answer, Refusal> {
-    let ops = decode::operations(&call.body, OPS_MAX)?;
+    let lines = decode::operations(&call.body, OPS_MAX)?;
     let permit = call.permit.as_ref();
-    if !ops.iter().all(|op| op.verb.only_reads()) {
-        let outcome = transact(call.store(), &ops, permit).await?;
-        return report(&call, outcome);
-    }
+    let writes = lines.iter().flatten().any(|op| !op.verb.only_reads());
     let options = call.options()?;
-    let outcome = read_only(call.store(), &ops, permit, options.consistency.read()).await?;
-    Ok(report(&call, outcome)?.with_meta(call.meta(&options, None)))
+    let meta = call.meta(&options, None);
+    let read = (!writes).then_some(ReadMeta {
+        index: 0,
+        last_contact: 0,
+        known_leader: meta.known_leader,
+        consistency_level: "",
+    });
+    let outcome = match read_all(lines) {
+        Err(unknown) => Outcome::Undone(unknown),
+        Ok(ops) if writes => transact(call.store(), &ops, permit).await?,
+        Ok(ops) => read_only(call.store(), &ops, permit, options.consistency.read()).await?,
+    };
+    let answer = report(&call, outcome, read)?;
+    Ok(if writes { answer } else { answer.with_meta(meta) })
 }
 
-fn report(call: &Call, outcome: Outcome) -> Result<Answer, Refusal> {
+/// All operations, or the errors of those that are none.
+fn read_all(lines: Vec<Result<KvOp, String>>) -> Result<Vec<KvOp>, Vec<(usize, OpError)>> {
+    let (mut ops, mut unknown) = (Vec::with_capacity(lines.len()), Vec::new());
+    for (place, line) in lines.into_iter().enumerate() {
+        match line {
+            Ok(op) => ops.push(op),
+            Err(words) => unknown.push((place, OpError::Failed(words))),
+        }
+    }
+    if unknown.is_empty() { Ok(ops) } else { Err(unknown) }
+}
+
+fn report(call: &Call, outcome: Outcome, read: Option<ReadMeta>) -> Result<Answer, Refusal> {
     match outcome {
         Outcome::Done(items) => {
             let lines = items.iter().filter(|item| call.permit.allows(Wish::KeyRead(&item.key)));
             let lines = lines.map(line).collect();
-            call.json(&Report { results: Some(lines), errors: None })
+            call.json(&Report { results: Some(lines), errors: None, read })
         }
         Outcome::Undone(errors) => {
             let failure =
                 |(op_index, error): (usize, OpError)| Failure { op_index, what: error.to_string() };
             let errors = Some(errors.into_iter().map(failure).collect());
-            let report = Report { results: None, errors };
+            let report = Report { results: None, errors, read };
             Answer::json_with(StatusCode::CONFLICT, &report, call.pretty())
         }
     }

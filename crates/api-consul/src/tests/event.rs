@@ -22,6 +22,19 @@ async fn events_are_fired_and_listed() {
     assert_eq!((named.as_array().map(Vec::len), &named[0]["ID"]), (Some(1), &fired["ID"]));
     let seen = bed.get("/v1/event/list?token=app").await.json();
     assert_eq!((seen.as_array().map(Vec::len), &seen[0]["ID"]), (Some(1), &other["ID"]));
+    let named = bed.ask("PUT", "/v1/event/fire/x?node=^one$&service=web&tag=v1", "").await.json();
+    assert_eq!(
+        (&named["NodeFilter"], &named["ServiceFilter"], &named["TagFilter"]),
+        (&json!("^one$"), &json!("web"), &json!("v1"))
+    );
+    for (query, words) in [
+        ("tag=t", "Cannot provide tag filter without service filter"),
+        ("node=[", "Invalid node filter: "),
+    ] {
+        let said = bed.ask("PUT", &format!("/v1/event/fire/x?{query}"), "").await;
+        assert_eq!(said.status, StatusCode::INTERNAL_SERVER_ERROR);
+        assert!(said.text().starts_with(words), "{}", said.text());
+    }
     let denied = bed.ask("PUT", "/v1/event/fire/deploy?token=app", "").await;
     assert_eq!(denied.status, StatusCode::FORBIDDEN);
     let missing = bed.ask("PUT", "/v1/event/fire/", "").await;

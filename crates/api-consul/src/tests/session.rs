@@ -36,7 +36,6 @@ async fn a_session_is_made_shown_and_ended() {
     assert!(bed.put(&format!("/v1/session/destroy/{plain}"), "").await);
     assert!(bed.put(&format!("/v1/session/destroy/{plain}"), "").await, "again is fine");
     assert_eq!(bed.get(&format!("/v1/session/info/{plain}")).await.text(), "[]");
-    assert_eq!(bed.get("/v1/session/info/no-uuid").await.text(), "[]");
     assert_eq!(bed.get("/v1/session/list").await.json().as_array().map(Vec::len), Some(1));
 }
 
@@ -56,6 +55,11 @@ async fn bad_sessions_are_refused() {
     ] {
         let said = bed.ask("PUT", "/v1/session/create", body).await;
         assert_eq!((said.status.as_u16(), said.text()), (status, words));
+    }
+    for (method, uri) in [("GET", "info"), ("PUT", "destroy"), ("PUT", "renew")] {
+        let said = bed.ask(method, &format!("/v1/session/{uri}/no-uuid"), "").await;
+        let words = "failed session lookup: index error: UUID must be 36 characters";
+        assert_eq!((said.status.as_u16(), said.text()), (500, words));
     }
     for uri in ["destroy", "renew"] {
         let said = bed.ask("PUT", &format!("/v1/session/{uri}/"), "").await;

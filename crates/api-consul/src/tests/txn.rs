@@ -84,7 +84,12 @@ async fn one_failure_undoes_all() {
             op("check-session", "a", json!({"Session": "s"})),
             "failed session check for key \"a\", current session \"\" != \"s\"".to_owned(),
         ),
-        (op("lock", "a", json!({"Session": "s"})), "invalid session \"s\"".to_owned()),
+        (
+            op("lock", "a", json!({"Session": "s"})),
+            "failed session lookup: index error: UUID must be 36 characters".to_owned(),
+        ),
+        (op("fly", "a", json!({})), "unknown KV verb \"fly\"".to_owned()),
+        (op("get-tree", "", json!({})), "Must provide key".to_owned()),
         (op("lock", "a", json!({})), "missing session".to_owned()),
         (
             op("unlock", "a", json!({"Session": "s"})),
@@ -154,15 +159,21 @@ async fn reading_transactions_say_what_they_read() {
     assert_eq!(said.header("x-consul-knownleader"), "true");
     assert_eq!(said.header("x-consul-index"), "");
     assert_eq!(said.json()["Results"][0]["KV"]["Value"], "MQ==");
-    assert_eq!(txn(&bed, json!([])).await.json(), json!({"Results": [], "Errors": null}));
+    let nothing = json!({
+        "Results": [], "Errors": null,
+        "Index": 0, "LastContact": 0, "KnownLeader": true, "ConsistencyLevel": "",
+    });
+    assert_eq!(txn(&bed, json!([])).await.json(), nothing);
+    let set = txn(&bed, json!([op("delete-tree", "", json!({}))])).await;
+    assert_eq!(set.text(), "{\"Results\":[],\"Errors\":null}", "only reads have more");
 }
 
 #[tokio::test]
 async fn limits() {
     let bed = bed().await;
-    let many: Vec<_> = (0..65).map(|n| op("set", &n.to_string(), json!({}))).collect();
+    let many: Vec<_> = (0..129).map(|n| op("set", &n.to_string(), json!({}))).collect();
     let said = txn(&bed, Value::from(many)).await;
-    let words = "Transaction contains too many operations (65 > 64)";
+    let words = "Transaction contains too many operations (129 > 128)";
     assert_eq!((said.status, said.text()), (StatusCode::PAYLOAD_TOO_LARGE, words));
     let said = bed.ask("PUT", "/v1/txn", vec![b' '; (512 << 10) + 1]).await;
     assert_eq!(said.status, StatusCode::PAYLOAD_TOO_LARGE);
@@ -200,7 +211,8 @@ async fn every_operation_is_asked_permission_for() {
             "{verb}"
         );
     }
-    let said = ask(json!([op("get-tree", "", json!({}))])).await.json();
+    assert!(bed.put("/v1/kv/apple", "1").await);
+    let said = ask(json!([op("get-tree", "app", json!({}))])).await.json();
     let keys: Vec<_> =
         said["Results"].as_array().unwrap().iter().map(|line| &line["KV"]["Key"]).collect();
     assert_eq!(keys, ["app/a"]);
