@@ -67,6 +67,21 @@ impl Answer {
         Ok(Answer::of(status, Some(JSON), Bytes::from(body)))
     }
 
+    /// A value that is JSON already.
+    pub(crate) fn json_bytes(body: Vec<u8>) -> Answer {
+        Answer::of(StatusCode::OK, Some(JSON), Bytes::from(body))
+    }
+
+    /// It is done, without a word.
+    pub(crate) fn done() -> Answer {
+        Answer::of(StatusCode::OK, None, Bytes::new())
+    }
+
+    pub(crate) fn with_header(mut self, name: &'static str, value: &str) -> Answer {
+        self.insert(HeaderName::from_static(name), value);
+        self
+    }
+
     /// Bytes that somebody stored. They are never a page or a script, whatever they look like.
     pub(crate) fn raw(bytes: Bytes) -> Answer {
         let mut answer = Answer::of(StatusCode::OK, Some(PLAIN), bytes);

@@ -23,7 +23,7 @@ use crate::refusal::Refusal;
 const JITTER_FRACTION: u32 = 16;
 /// After a wait without a change the client is told the index that it named if that is so near: an index that stays
 /// tells it that nothing changed, and one that is far back costs the next query a search of the history.
-const NEAR: u64 = 1000;
+pub(crate) const NEAR: u64 = 1000;
 
 /// What was read, and the index for the client to wait behind.
 #[derive(Debug)]
@@ -111,6 +111,6 @@ async fn wait(watch: &mut Watch, deadline: Instant) -> Result<Woken, Refusal> {
     }
 }
 
-fn with_jitter(wait: Duration) -> Duration {
+pub(crate) fn with_jitter(wait: Duration) -> Duration {
     wait + (wait / JITTER_FRACTION).mul_f64(rand::random::<f64>())
 }

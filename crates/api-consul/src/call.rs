@@ -8,6 +8,7 @@ use pontoon_store::Store;
 use serde::Serialize;
 
 use crate::answer::{Answer, Meta};
+use crate::json;
 use crate::options::Options;
 use crate::permit::{Permit, Wish};
 use crate::query::Query;
@@ -46,6 +47,19 @@ impl Call {
         if self.permit.allows(wish) { Ok(()) } else { Err(Refusal::Denied) }
     }
 
+    /// The server's node.
+    pub(crate) fn node(&self) -> &str {
+        &self.server.inner.settings.node
+    }
+
+    /// Refuses a body that is for another datacenter.
+    pub(crate) fn in_datacenter(&self, name: &str) -> Result<(), Refusal> {
+        match name.is_empty() || name == self.server.inner.settings.datacenter {
+            true => Ok(()),
+            false => Err(Refusal::failed("No path to datacenter")),
+        }
+    }
+
     /// What is said of an answer that was made at `index`.
     pub(crate) fn meta(&self, options: &Options, index: Option<u64>) -> Meta {
         let known_leader = self.server.inner.leadership.borrow().leader.is_some();
@@ -55,6 +69,11 @@ impl Call {
     /// A value as the client wants to read it.
     pub(crate) fn json(&self, value: &impl Serialize) -> Result<Answer, Refusal> {
         Answer::json(value, self.pretty())
+    }
+
+    /// A value as the bytes that the client wants to read.
+    pub(crate) fn encode(&self, value: &impl Serialize) -> Result<Vec<u8>, Refusal> {
+        json::encode(value, self.pretty())
     }
 
     pub(crate) fn pretty(&self) -> bool {

@@ -1,6 +1,7 @@
 //! JSON as Go reads and writes it: field names in any case, `<`, `>` and `&` escaped.
 
 use serde::Serialize;
+use serde::de::DeserializeOwned;
 use serde_json::ser::PrettyFormatter;
 use serde_json::{Map, Serializer, Value};
 
@@ -40,6 +41,35 @@ pub(crate) fn decode(body: &[u8]) -> Result<Value, String> {
     match body.is_empty() {
         true => Err("EOF".to_owned()),
         false => serde_json::from_slice(body).map_err(|error| error.to_string()),
+    }
+}
+
+/// Objects whose keys are somebody's own words, and not names of fields.
+const OWN_WORDS: [&str; 5] = ["meta", "nodemeta", "taggedaddresses", "header", "config"];
+
+/// Reads a body as Consul's agents do: fields in any case and with `_` anywhere; `null` is as if it were not there.
+pub(crate) fn read<T: DeserializeOwned>(body: &[u8]) -> Result<T, Refusal> {
+    let bad = |words: String| Refusal::BadRequest(format!("Request decode failed: {words}"));
+    let value = plain(decode(body).map_err(bad)?, false);
+    serde_json::from_value(value).map_err(|error| bad(error.to_string()))
+}
+
+fn plain(value: Value, keeps_keys: bool) -> Value {
+    match value {
+        Value::Object(fields) => {
+            let field = |(key, value): (String, Value)| {
+                if keeps_keys {
+                    return (key, plain(value, false));
+                }
+                let key = key.replace('_', "").to_lowercase();
+                let value = plain(value, OWN_WORDS.contains(&key.as_str()));
+                (key, value)
+            };
+            let there = fields.into_iter().filter(|(_, value)| !value.is_null());
+            Value::Object(there.map(field).collect())
+        }
+        Value::Array(items) => items.into_iter().map(|item| plain(item, false)).collect(),
+        value => value,
     }
 }
 

@@ -9,12 +9,23 @@
 //! | `/consul/events/TIME` | an event; `TIME` counts events, in 16 hexadecimal digits |
 //! | `/consul/lock-delay/KEY` | nothing; while it is there the key cannot be acquired |
 
+//! | `/consul/catalog/nodes/NODE` | a node that somebody registered; names and ids are in lower case |
+//! | `/consul/catalog/services/NODE` NUL `ID` | a service |
+//! | `/consul/catalog/checks/NODE` NUL `ID` | a check |
+//! | `/consul/catalog/coordinates/NODE` | where a node is in the network |
+//! | `/consul/check-times/ttl/NODE` NUL `ID` | nothing; it lives as long as nobody must tell how the check is |
+//! | `/consul/check-times/critical/NODE` NUL `ID` | nothing; the check's service lives as long, while it is critical |
+
 use bytes::Bytes;
 use uuid::Uuid;
 
 pub(crate) const KV: &str = "/consul/kv/";
 pub(crate) const SESSIONS: &str = "/consul/sessions/";
 pub(crate) const SESSION_TTL: &str = "/consul/session-ttl/";
+/// The prefix of the whole catalog.
+pub(crate) const CATALOG: &str = "/consul/catalog/";
+/// The prefix of all that ends with a check's time.
+pub(crate) const CHECK_TIMES: &str = "/consul/check-times/";
 pub(crate) const EVENTS: &str = "/consul/events/";
 const LOCKS: &str = "/consul/locks/";
 const LOCK_DELAY: &str = "/consul/lock-delay/";
@@ -48,6 +59,60 @@ pub(crate) fn lock_delay(key: &[u8]) -> Bytes {
 
 pub(crate) fn event(time: u64) -> Bytes {
     Bytes::from(format!("{EVENTS}{time:016x}"))
+}
+
+/// What a key of the catalog names.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum CatalogKey {
+    Node(String),
+    /// Node and id.
+    Service(String, String),
+    Check(String, String),
+    Coordinate(String),
+}
+
+impl CatalogKey {
+    /// Reads what follows [`CATALOG`]; none if it is not one of ours.
+    pub(crate) fn parse(rest: &[u8]) -> Option<CatalogKey> {
+        let (kind, name) = std::str::from_utf8(rest).ok()?.split_once('/')?;
+        let pair = || name.split_once('\0').map(|(node, id)| (node.to_owned(), id.to_owned()));
+        match kind {
+            "nodes" => Some(CatalogKey::Node(name.to_owned())),
+            "services" => pair().map(|(node, id)| CatalogKey::Service(node, id)),
+            "checks" => pair().map(|(node, id)| CatalogKey::Check(node, id)),
+            "coordinates" => Some(CatalogKey::Coordinate(name.to_owned())),
+            _ => None,
+        }
+    }
+}
+
+pub(crate) fn catalog_node(node: &str) -> Bytes {
+    Bytes::from(format!("{CATALOG}nodes/{}", node.to_lowercase()))
+}
+
+pub(crate) fn catalog_service(node: &str, id: &str) -> Bytes {
+    on_node(CATALOG, "services", node, id)
+}
+
+pub(crate) fn catalog_check(node: &str, id: &str) -> Bytes {
+    on_node(CATALOG, "checks", node, id)
+}
+
+/// The prefixes of a node's services and of its checks.
+pub(crate) fn of_node(node: &str) -> [Bytes; 2] {
+    [catalog_service(node, ""), catalog_check(node, "")]
+}
+
+pub(crate) fn check_ttl(node: &str, id: &str) -> Bytes {
+    on_node(CHECK_TIMES, "ttl", node, id)
+}
+
+pub(crate) fn check_critical(node: &str, id: &str) -> Bytes {
+    on_node(CHECK_TIMES, "critical", node, id)
+}
+
+fn on_node(prefix: &str, kind: &str, node: &str, id: &str) -> Bytes {
+    Bytes::from(format!("{prefix}{kind}/{}\0{}", node.to_lowercase(), id.to_lowercase()))
 }
 
 /// A session's id as Consul reads it, which is in the usual form alone; or what Consul says of another.
@@ -86,6 +151,10 @@ mod tests {
         for bad in [id.simple().to_string(), id.braced().to_string(), "x".repeat(36)] {
             assert!(parse_session_id(&bad).is_err(), "{bad}");
         }
+        let service = catalog_service("One", "Web/1");
+        let parsed = CatalogKey::parse(&service[CATALOG.len()..]);
+        assert_eq!(parsed, Some(CatalogKey::Service("one".to_owned(), "web/1".to_owned())));
+        assert_eq!(CatalogKey::parse(b"others/x"), None);
         assert!(lock(id, b"\0\xff/..").starts_with(&locks(id)));
     }
 }

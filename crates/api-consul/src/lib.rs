@@ -4,16 +4,19 @@
 //! [`Permits`] is the one place where it asks what a token may do.
 
 pub mod acl;
+mod agent;
 mod answer;
 mod blocking;
 mod call;
-mod cluster;
+mod catalog;
+pub mod cluster;
 mod draft;
 pub mod duration;
 mod entry;
 mod event;
 pub mod filter;
 mod go_string;
+mod health;
 mod json;
 mod keyspace;
 mod kv;

@@ -63,10 +63,10 @@ impl Coordinate {
 
 /// Sorts by the estimated round-trip time from `origin`. Those at the same distance stay in their order, and
 /// those without a coordinate come last; without an origin nothing moves.
-pub fn sort_by_distance<T>(
+pub fn sort_by_distance<'c, T>(
     items: &mut [T],
     origin: Option<&Coordinate>,
-    coordinate: impl Fn(&T) -> Option<&Coordinate>,
+    coordinate: impl Fn(&T) -> Option<&'c Coordinate>,
 ) {
     let Some(origin) = origin else { return };
     items.sort_by_cached_key(|item| {
@@ -124,21 +124,15 @@ mod tests {
 
     #[test]
     fn the_nearest_come_first_and_the_unknown_last() {
-        let far = Some(at(1.0, 0.0, 0.0));
-        let near = Some(at(0.1, 0.0, 0.0));
-        let mut nodes = [
-            ("a", None),
-            ("b", far.clone()),
-            ("c", near.clone()),
-            ("d", None),
-            ("e", near),
-            ("f", far),
-        ];
+        let (far, near) = (at(1.0, 0.0, 0.0), at(0.1, 0.0, 0.0));
+        let (far, near) = (Some(&far), Some(&near));
+        let mut nodes =
+            [("a", None), ("b", far), ("c", near), ("d", None), ("e", near), ("f", far)];
         let names =
-            |nodes: &[(&str, Option<Coordinate>)]| nodes.iter().map(|n| n.0).collect::<String>();
-        sort_by_distance(&mut nodes, None, |node| node.1.as_ref());
+            |nodes: &[(&str, Option<&Coordinate>)]| nodes.iter().map(|n| n.0).collect::<String>();
+        sort_by_distance(&mut nodes, None, |node| node.1);
         assert_eq!(names(&nodes), "abcdef");
-        sort_by_distance(&mut nodes, Some(&at(0.0, 0.0, 0.0)), |node| node.1.as_ref());
+        sort_by_distance(&mut nodes, Some(&at(0.0, 0.0, 0.0)), |node| node.1);
         assert_eq!(names(&nodes), "cebfad");
     }
 
@@ -161,9 +155,9 @@ mod tests {
             firsts in prop::collection::vec(any::<f64>(), 0..8),
             origin in any::<f64>(),
         ) {
-            let place = |first: f64| (first, at(first, 0.0, 0.0));
-            let mut items: Vec<(f64, Coordinate)> = firsts.into_iter().map(place).collect();
-            sort_by_distance(&mut items, Some(&at(origin, 0.0, 0.0)), |item| Some(&item.1));
+            let places: Vec<_> = firsts.into_iter().map(|first| at(first, 0.0, 0.0)).collect();
+            let mut items: Vec<&Coordinate> = places.iter().collect();
+            sort_by_distance(&mut items, Some(&at(origin, 0.0, 0.0)), |item| Some(*item));
         }
     }
 }

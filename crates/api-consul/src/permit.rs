@@ -26,6 +26,20 @@ pub enum Wish<'a> {
     EventRead(&'a str),
     /// Fire events of a name.
     EventWrite(&'a str),
+    /// See a node and its checks.
+    NodeRead(&'a str),
+    /// Register a node, and checks of it.
+    NodeWrite(&'a str),
+    /// See a service.
+    ServiceRead(&'a str),
+    /// Register a service, and checks of it.
+    ServiceWrite(&'a str),
+    /// See how a server is.
+    AgentRead(&'a str),
+    /// Have a server do something.
+    AgentWrite(&'a str),
+    /// Change the cluster.
+    OperatorWrite,
 }
 
 /// What one token may do.
@@ -64,6 +78,13 @@ impl Permit for Authorizer {
             Wish::SessionWrite(node) => (Resource::Session, node.as_bytes(), Access::Write),
             Wish::EventRead(event) => (Resource::Event, event.as_bytes(), Access::Read),
             Wish::EventWrite(event) => (Resource::Event, event.as_bytes(), Access::Write),
+            Wish::NodeRead(node) => (Resource::Node, node.as_bytes(), Access::Read),
+            Wish::NodeWrite(node) => (Resource::Node, node.as_bytes(), Access::Write),
+            Wish::ServiceRead(service) => (Resource::Service, service.as_bytes(), Access::Read),
+            Wish::ServiceWrite(service) => (Resource::Service, service.as_bytes(), Access::Write),
+            Wish::AgentRead(node) => (Resource::Agent, node.as_bytes(), Access::Read),
+            Wish::AgentWrite(node) => (Resource::Agent, node.as_bytes(), Access::Write),
+            Wish::OperatorWrite => (Resource::Operator, b"".as_slice(), Access::Write),
         };
         Authorizer::allows(self, resource, name, access)
     }

@@ -38,6 +38,12 @@ impl Query {
         found.map(|(_, value)| &value[..])
     }
 
+    /// All values of that name as text.
+    pub(crate) fn all(&self, name: &str) -> impl Iterator<Item = String> {
+        let named = self.0.iter().filter(move |(key, _)| key == name.as_bytes());
+        named.map(|(_, value)| String::from_utf8_lossy(value).into_owned())
+    }
+
     /// The first value of that name as text; empty if it is not there.
     pub(crate) fn text(&self, name: &str) -> Cow<'_, str> {
         self.bytes(name).map_or(Cow::Borrowed(""), String::from_utf8_lossy)

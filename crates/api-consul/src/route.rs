@@ -6,7 +6,7 @@ use http::Method;
 use crate::answer::Answer;
 use crate::call::Call;
 use crate::refusal::Refusal;
-use crate::{event, kv, session, status, txn};
+use crate::{agent, catalog, event, health, kv, session, status, txn};
 
 /// What answers the calls of an endpoint.
 pub(crate) type Handler = fn(Call) -> BoxFuture<'static, Result<Answer, Refusal>>;
@@ -60,6 +60,38 @@ pub(crate) const ROUTES: &[Route] = routes! {
     "/v1/event/list" [GET] 0 => event::list;
     "/v1/status/leader" [GET] 0 => status::leader;
     "/v1/status/peers" [GET] 0 => status::peers;
+    "/v1/catalog/register" [PUT] OBJECT_MAX => catalog::register;
+    "/v1/catalog/deregister" [PUT] OBJECT_MAX => catalog::deregister;
+    "/v1/catalog/datacenters" [GET] 0 => catalog::datacenters;
+    "/v1/catalog/nodes" [GET] 0 => catalog::nodes;
+    "/v1/catalog/services" [GET] 0 => catalog::services;
+    "/v1/catalog/service/" [GET] 0 => catalog::service;
+    "/v1/catalog/node/" [GET] 0 => catalog::node;
+    "/v1/catalog/node-services/" [GET] 0 => catalog::node_services;
+    "/v1/health/node/" [GET] 0 => health::node;
+    "/v1/health/checks/" [GET] 0 => health::of_service;
+    "/v1/health/service/" [GET] 0 => health::service;
+    "/v1/health/state/" [GET] 0 => health::state;
+    "/v1/agent/self" [GET] 0 => agent::this;
+    "/v1/agent/members" [GET] 0 => agent::members;
+    "/v1/agent/services" [GET] 0 => agent::services;
+    "/v1/agent/checks" [GET] 0 => agent::checks;
+    "/v1/agent/service/register" [PUT] OBJECT_MAX => agent::register::service;
+    "/v1/agent/service/deregister/" [PUT] OBJECT_MAX => agent::register::deregister_service;
+    "/v1/agent/service/maintenance/" [PUT] OBJECT_MAX => agent::register::service_maintenance;
+    "/v1/agent/service/" [GET] 0 => agent::service;
+    "/v1/agent/check/register" [PUT] OBJECT_MAX => agent::register::check;
+    "/v1/agent/check/deregister/" [PUT] OBJECT_MAX => agent::register::deregister_check;
+    "/v1/agent/check/pass/" [PUT] OBJECT_MAX => agent::status::pass;
+    "/v1/agent/check/warn/" [PUT] OBJECT_MAX => agent::status::warn;
+    "/v1/agent/check/fail/" [PUT] OBJECT_MAX => agent::status::fail;
+    "/v1/agent/check/update/" [PUT] OBJECT_MAX => agent::status::update;
+    "/v1/agent/health/service/id/" [GET] 0 => agent::health_by_id;
+    "/v1/agent/health/service/name/" [GET] 0 => agent::health_by_name;
+    "/v1/agent/maintenance" [PUT] OBJECT_MAX => agent::register::maintenance;
+    "/v1/agent/join/" [PUT] OBJECT_MAX => agent::join;
+    "/v1/agent/leave" [PUT] OBJECT_MAX => agent::leave;
+    "/v1/agent/force-leave/" [PUT] OBJECT_MAX => agent::force_leave;
 };
 
 /// Endpoints of Consul that are not served; one that ends in `/` stands for all below it.

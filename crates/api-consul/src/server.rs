@@ -16,6 +16,7 @@ use tokio::sync::watch;
 
 use crate::answer::{Answer, Body};
 use crate::call::{Call, refuse_namespaces};
+use crate::catalog::view::Kept;
 use crate::cluster::Cluster;
 use crate::options::token;
 use crate::path;
@@ -52,10 +53,12 @@ pub(crate) struct Inner {
     pub(crate) cluster: Arc<dyn Cluster>,
     pub(crate) permits: Arc<dyn Permits>,
     pub(crate) settings: Settings,
+    pub(crate) catalog: Kept,
 }
 
 impl ConsulServer {
-    /// A server of this store. Somebody must also run [`ConsulServer::end_sessions`] on every manager.
+    /// A server of this store. Somebody must also run [`ConsulServer::end_sessions`], [`ConsulServer::watch_checks`] and
+    /// [`ConsulServer::probe_services`] on every manager.
     #[must_use]
     pub fn new(
         store: Store,
@@ -64,7 +67,8 @@ impl ConsulServer {
         settings: Settings,
     ) -> ConsulServer {
         let leadership = store.leadership();
-        let inner = Inner { store, leadership, cluster, permits, settings };
+        let inner =
+            Inner { store, leadership, cluster, permits, settings, catalog: Kept::default() };
         ConsulServer { inner: Arc::new(inner) }
     }
 

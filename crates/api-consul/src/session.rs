@@ -21,7 +21,9 @@ use crate::keyspace;
 use crate::permit::Wish;
 use crate::refusal::Refusal;
 pub(crate) use create::create;
-use record::{Record, Shown};
+pub(crate) use end::end;
+pub(crate) use record::Record;
+use record::Shown;
 
 const MISSING: &str = "Missing session";
 
@@ -30,7 +32,7 @@ pub(crate) async fn destroy(call: Call) -> Result<Answer, Refusal> {
     let id = call.name(MISSING)?;
     if let Some(found) = find(&call, &id).await? {
         call.require(Wish::SessionWrite(&found.node))?;
-        end::end(call.store(), found.id).await?;
+        end(call.store(), found.id).await?;
     }
     call.json(&true)
 }

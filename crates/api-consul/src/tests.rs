@@ -1,6 +1,8 @@
 //! The whole API on a real store, asked through its handler and over HTTP.
 
+mod agent;
 mod blocking;
+mod catalog;
 mod event;
 mod http;
 mod kv;
@@ -9,7 +11,7 @@ mod session;
 mod txn;
 
 use std::io;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use ::http::{HeaderMap, Request, StatusCode};
 use async_trait::async_trait;
@@ -18,8 +20,10 @@ use http_body_util::{BodyExt, Full};
 use pontoon_store::{BoxedStream, Member, Store, StoreConfig, Transport};
 use serde_json::Value;
 use tempfile::TempDir;
+use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
+use crate::cluster::{self, Check, MemberState, NODE_CHECK, Node, Own, OwnNode, Status};
 use crate::{AllowAll, Cluster, ConsulServer, Permit, PermitError, Permits, Settings, Wish};
 
 /// A cluster of one has nobody to connect to.
@@ -32,9 +36,49 @@ impl Transport for Nobody {
     }
 }
 
-struct Alone;
+/// Knows two nodes, of which the second may die.
+struct Two {
+    own: Mutex<Arc<Own>>,
+    changes: watch::Sender<u64>,
+}
 
-impl Cluster for Alone {
+impl Two {
+    fn new() -> Two {
+        let (changes, _) = watch::channel(0);
+        Two { own: Mutex::new(Arc::new(two(Status::Passing, 0))), changes }
+    }
+
+    /// Says how the second node is, as of a revision of the store.
+    fn set(&self, status: Status, revision: u64) {
+        *self.own.lock().unwrap() = Arc::new(two(status, revision));
+        self.changes.send_replace(revision);
+    }
+}
+
+fn two(second: Status, index: u64) -> Own {
+    let node = |name: &str, address: &str, status: Status| OwnNode {
+        node: Node {
+            id: format!("id-of-{name}"),
+            name: name.to_owned(),
+            address: address.to_owned(),
+            modify_index: index,
+            ..Node::default()
+        },
+        services: Vec::new(),
+        checks: vec![Check {
+            id: NODE_CHECK.to_owned(),
+            name: "Serf Health Status".to_owned(),
+            status,
+            modify_index: index,
+            ..Check::default()
+        }],
+    };
+    let nodes = vec![node("one", "10.0.0.1", Status::Passing), node("two", "10.0.0.2", second)];
+    Own { index, nodes }
+}
+
+#[async_trait]
+impl Cluster for Two {
     fn leader(&self) -> Option<String> {
         Some("127.0.0.1:8300".to_owned())
     }
@@ -43,8 +87,35 @@ impl Cluster for Alone {
         vec!["127.0.0.1:8300".to_owned()]
     }
 
-    fn has_node(&self, name: &str) -> bool {
-        matches!(name, "one" | "two")
+    fn members(&self) -> Vec<cluster::Member> {
+        let member = |name: &str, address: &str, state| cluster::Member {
+            name: name.to_owned(),
+            id: format!("id-of-{name}"),
+            address: address.parse().unwrap(),
+            is_server: name == "one",
+            server_port: 8300,
+            state,
+        };
+        vec![
+            member("one", "10.0.0.1:8301", MemberState::Alive),
+            member("two", "10.0.0.2:8301", MemberState::Failed),
+        ]
+    }
+
+    async fn own(&self, _: u64) -> Arc<Own> {
+        Arc::clone(&self.own.lock().unwrap())
+    }
+
+    fn own_changes(&self) -> watch::Receiver<u64> {
+        self.changes.subscribe()
+    }
+
+    async fn leave(&self) -> Result<(), String> {
+        Err("this one stays".to_owned())
+    }
+
+    async fn remove(&self, node: &str) -> Result<(), String> {
+        Err(format!("{node} is not removed"))
     }
 }
 
@@ -62,6 +133,11 @@ impl Permit for BelowApp {
             Wish::KeyList(_) => true,
             Wish::EventRead(name) | Wish::EventWrite(name) => name == "app",
             Wish::SessionRead(node) | Wish::SessionWrite(node) => node == "two",
+            Wish::NodeRead(node) => node == "one",
+            Wish::ServiceRead(service) | Wish::ServiceWrite(service) => service == "app",
+            Wish::NodeWrite(_) | Wish::AgentRead(_) | Wish::AgentWrite(_) | Wish::OperatorWrite => {
+                false
+            }
         }
     }
 }
@@ -81,13 +157,16 @@ impl Permits for Tokens {
 struct Bed {
     store: Store,
     server: ConsulServer,
+    cluster: Arc<Two>,
     ending: JoinHandle<()>,
+    watching: JoinHandle<()>,
     _dir: TempDir,
 }
 
 impl Drop for Bed {
     fn drop(&mut self) {
         self.ending.abort();
+        self.watching.abort();
     }
 }
 
@@ -99,9 +178,12 @@ async fn bed() -> Bed {
     store.bootstrap(member).await.unwrap();
     store.leadership().wait_for(|now| now.is_me).await.unwrap();
     let settings = Settings { datacenter: "dc1".to_owned(), node: "one".to_owned() };
-    let server = ConsulServer::new(store.clone(), Arc::new(Alone), Arc::new(Tokens), settings);
+    let cluster = Arc::new(Two::new());
+    let seam = Arc::clone(&cluster) as Arc<dyn Cluster>;
+    let server = ConsulServer::new(store.clone(), seam, Arc::new(Tokens), settings);
     let ending = tokio::spawn(server.clone().end_sessions());
-    Bed { store, server, ending, _dir: dir }
+    let watching = tokio::spawn(server.clone().watch_checks());
+    Bed { store, server, cluster, ending, watching, _dir: dir }
 }
 
 /// What was answered.

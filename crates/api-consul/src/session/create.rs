@@ -3,21 +3,22 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use pontoon_store::{Compare, Put, Txn};
+use pontoon_store::{Compare, Put, Read, Txn};
 use serde_json::{Map, Value, json};
 use uuid::Uuid;
 
 use super::record::{Behavior, Record, ServiceCheck};
 use crate::answer::Answer;
 use crate::call::Call;
+use crate::catalog::record::Status;
+use crate::catalog::state::Catalog;
+use crate::cluster::NODE_CHECK;
 use crate::duration::GoDuration;
 use crate::json::{decode, field, text};
 use crate::keyspace;
 use crate::permit::Wish;
 use crate::refusal::Refusal;
 
-/// The check that a node is alive, which ends a session unless the client names others.
-const NODE_CHECK: &str = "serfHealth";
 const LOCK_DELAY_DEFAULT: i64 = 15_000_000_000;
 /// A lock delay that is less is meant in seconds, not in nanoseconds, as in Consul.
 const SECONDS_BELOW: i64 = 1000;
@@ -30,9 +31,8 @@ const TTL_MULTIPLIER: u32 = 2;
 pub(crate) async fn create(call: Call) -> Result<Answer, Refusal> {
     let mut record = asked(&call)?;
     call.require(Wish::SessionWrite(&record.node))?;
-    if !call.server.inner.cluster.has_node(&record.node) {
-        return Err(Refusal::failed("Missing node registration"));
-    }
+    let (catalog, _) = call.server.catalog(Read::Linearizable).await?;
+    well(&catalog, &record)?;
     let store = call.store();
     let ttl = time_to_live(&record.ttl)?;
     if let Some(seconds) = ttl {
@@ -48,6 +48,23 @@ pub(crate) async fn create(call: Call) -> Result<Answer, Refusal> {
         return Err(Refusal::failed("the new session's id is taken; try again"));
     }
     call.json(&json!({ "ID": record.id }))
+}
+
+/// Refuses a session of a node that is not there, or with a check that is missing or critical.
+fn well(catalog: &Catalog, record: &Record) -> Result<(), Refusal> {
+    let missing = || Refusal::failed("Missing node registration");
+    let node = catalog.node(&record.node).ok_or_else(missing)?;
+    for id in record.checks() {
+        match node.check(id) {
+            None => return Err(Refusal::Failed(format!("Missing check '{id}' registration"))),
+            Some(check) if check.status == Status::Critical => {
+                let words = format!("Check '{id}' is in critical state");
+                return Err(Refusal::Failed(words));
+            }
+            Some(_) => {}
+        }
+    }
+    Ok(())
 }
 
 /// The session that a request describes.

@@ -25,7 +25,7 @@ const STEP_KEYS: usize = 2000;
 const STEPS_MAX: usize = 10_000;
 
 /// Ends a session, if it is there.
-pub(super) async fn end(store: &Store, id: Uuid) -> Result<(), Refusal> {
+pub(crate) async fn end(store: &Store, id: Uuid) -> Result<(), Refusal> {
     let mut delay = None;
     for _ in 0..STEPS_MAX {
         let Some(step) = Step::read(store, id).await? else { return Ok(()) };

@@ -34,11 +34,11 @@ pub(super) struct ServiceCheck {
 
 /// A session. Its id and indexes are not in the stored value but beside it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Record {
+pub(crate) struct Record {
     #[serde(skip)]
-    pub(super) id: Uuid,
+    pub(crate) id: Uuid,
     pub(super) name: String,
-    pub(super) node: String,
+    pub(crate) node: String,
     pub(super) lock_delay_ns: i64,
     pub(super) behavior: Behavior,
     /// The time to live as the client wrote it.
@@ -55,13 +55,19 @@ pub(super) struct Record {
 }
 
 impl Record {
-    pub(super) fn decode(kv: &KeyValue) -> Result<Record, Refusal> {
+    pub(crate) fn decode(kv: &KeyValue) -> Result<Record, Refusal> {
         let damaged =
             || Refusal::failed("what is stored of a session is damaged, or of a newer version");
         let record: Record = serde_json::from_slice(&kv.value).map_err(|_| damaged())?;
         let id = keyspace::session_id(&kv.key).ok_or_else(damaged)?;
         let (create_index, modify_index) = (kv.create_revision, kv.mod_revision);
         Ok(Record { id, create_index, modify_index, ..record })
+    }
+
+    /// The ids of the checks that end it.
+    pub(crate) fn checks(&self) -> impl Iterator<Item = &str> {
+        let of_node = self.node_checks.iter().flatten().map(String::as_str);
+        of_node.chain(self.service_checks.iter().flatten().map(|check| check.id.as_str()))
     }
 
     pub(super) fn encode(&self) -> Result<Bytes, Refusal> {

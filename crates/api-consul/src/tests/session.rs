@@ -4,6 +4,7 @@ use http::StatusCode;
 use serde_json::{Value, json};
 
 use super::{Bed, bed};
+use crate::cluster::Status;
 
 /// Who holds a key, and how often it was acquired.
 async fn lock(bed: &Bed, key: &str) -> (Value, u64) {
@@ -50,6 +51,8 @@ async fn bad_sessions_are_refused() {
         ),
         (r#"{"Behavior": "keep"}"#, 500, "Invalid Behavior setting 'keep'"),
         (r#"{"Node": "three"}"#, 500, "Missing node registration"),
+        (r#"{"Checks": ["nope"]}"#, 500, "Missing check 'nope' registration"),
+        (r#"{"ServiceChecks": [{"ID": "x"}]}"#, 500, "Missing check 'x' registration"),
         ("[]", 400, "Request decode failed: it must be an object"),
         (r#"{"Name": 1}"#, 400, "Request decode failed: Name must be a string"),
     ] {
@@ -196,4 +199,23 @@ async fn a_token_reaches_only_its_nodes_sessions() {
         assert_eq!(said.status, StatusCode::FORBIDDEN, "{uri}");
     }
     assert!(bed.put(&format!("/v1/session/destroy/{two}?token=app"), "").await);
+}
+
+#[tokio::test]
+async fn a_session_ends_with_its_node_and_its_checks() {
+    let bed = bed().await;
+    let of_two = bed.session(r#"{"Node": "two"}"#).await;
+    let of_one = bed.session("").await;
+    assert!(bed.put(&format!("/v1/kv/k?acquire={of_two}"), "v").await);
+    bed.cluster.set(Status::Critical, bed.store.revision());
+    bed.gone(&of_two).await;
+    assert_eq!(lock(&bed, "k").await, (Value::Null, 1), "the dead hold no locks");
+    assert_eq!(bed.get("/v1/session/list").await.json()[0]["ID"], of_one.as_str());
+    let said = bed.ask("PUT", "/v1/session/create", r#"{"Node": "two"}"#).await;
+    assert_eq!(said.text(), "Check 'serfHealth' is in critical state");
+    let check = r#"{"Name": "mem", "TTL": "30s", "Status": "passing"}"#;
+    assert_eq!(bed.ask("PUT", "/v1/agent/check/register", check).await.status, StatusCode::OK);
+    let checked = bed.session(r#"{"Checks": ["serfHealth", "mem"]}"#).await;
+    bed.ask("PUT", "/v1/agent/check/fail/mem", "").await;
+    bed.gone(&checked).await;
 }
