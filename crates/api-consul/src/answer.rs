@@ -72,6 +72,17 @@ impl Answer {
         Answer::of(StatusCode::OK, Some(JSON), Bytes::from(body))
     }
 
+    /// The same without its body: nothing is there.
+    pub(crate) fn not_found(self) -> Answer {
+        let mut answer = Answer::nothing();
+        for (name, value) in self.response.headers() {
+            if name != CONTENT_TYPE {
+                answer.response.headers_mut().insert(name.clone(), value.clone());
+            }
+        }
+        answer
+    }
+
     /// It is done, without a word.
     pub(crate) fn done() -> Answer {
         Answer::of(StatusCode::OK, None, Bytes::new())

@@ -90,6 +90,10 @@ pub(crate) fn catalog_node(node: &str) -> Bytes {
     Bytes::from(format!("{CATALOG}nodes/{}", node.to_lowercase()))
 }
 
+pub(crate) fn coordinate(node: &str) -> Bytes {
+    Bytes::from(format!("{CATALOG}coordinates/{}", node.to_lowercase()))
+}
+
 pub(crate) fn catalog_service(node: &str, id: &str) -> Bytes {
     on_node(CATALOG, "services", node, id)
 }

@@ -38,6 +38,8 @@ pub enum Wish<'a> {
     AgentRead(&'a str),
     /// Have a server do something.
     AgentWrite(&'a str),
+    /// See who the servers are.
+    OperatorRead,
     /// Change the cluster.
     OperatorWrite,
 }
@@ -84,6 +86,7 @@ impl Permit for Authorizer {
             Wish::ServiceWrite(service) => (Resource::Service, service.as_bytes(), Access::Write),
             Wish::AgentRead(node) => (Resource::Agent, node.as_bytes(), Access::Read),
             Wish::AgentWrite(node) => (Resource::Agent, node.as_bytes(), Access::Write),
+            Wish::OperatorRead => (Resource::Operator, b"".as_slice(), Access::Read),
             Wish::OperatorWrite => (Resource::Operator, b"".as_slice(), Access::Write),
         };
         Authorizer::allows(self, resource, name, access)

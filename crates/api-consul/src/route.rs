@@ -1,12 +1,12 @@
 //! All endpoints of Consul's API, as data: those that are served, and those that are refused by name.
 
 use futures::future::BoxFuture;
-use http::Method;
+use http::{Method, StatusCode};
 
 use crate::answer::Answer;
 use crate::call::Call;
 use crate::refusal::Refusal;
-use crate::{agent, catalog, event, health, kv, session, status, txn};
+use crate::{agent, catalog, coordinate, event, health, kv, operator, session, status, txn};
 
 /// What answers the calls of an endpoint.
 pub(crate) type Handler = fn(Call) -> BoxFuture<'static, Result<Answer, Refusal>>;
@@ -72,6 +72,12 @@ pub(crate) const ROUTES: &[Route] = routes! {
     "/v1/health/checks/" [GET] 0 => health::of_service;
     "/v1/health/service/" [GET] 0 => health::service;
     "/v1/health/state/" [GET] 0 => health::state;
+    "/v1/coordinate/datacenters" [GET] 0 => coordinate::datacenters;
+    "/v1/coordinate/nodes" [GET] 0 => coordinate::nodes;
+    "/v1/coordinate/node/" [GET] 0 => coordinate::node;
+    "/v1/coordinate/update" [PUT] OBJECT_MAX => coordinate::update;
+    "/v1/acl/" [GET PUT DELETE] OBJECT_MAX => acl_disabled;
+    "/v1/operator/raft/configuration" [GET] 0 => operator::raft_configuration;
     "/v1/agent/self" [GET] 0 => agent::this;
     "/v1/agent/members" [GET] 0 => agent::members;
     "/v1/agent/services" [GET] 0 => agent::services;
@@ -94,9 +100,13 @@ pub(crate) const ROUTES: &[Route] = routes! {
     "/v1/agent/force-leave/" [PUT] OBJECT_MAX => agent::force_leave;
 };
 
+/// What Consul says of tokens and policies while access control is off.
+async fn acl_disabled(_: Call) -> Result<Answer, Refusal> {
+    Ok(Answer::text(StatusCode::UNAUTHORIZED, "ACL support disabled".to_owned()))
+}
+
 /// Endpoints of Consul that are not served; one that ends in `/` stands for all below it.
 const NOT_SERVED: &[&str] = &[
-    "/v1/acl/",
     "/v1/agent/",
     "/v1/catalog/",
     "/v1/config",

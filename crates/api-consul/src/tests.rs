@@ -135,9 +135,11 @@ impl Permit for BelowApp {
             Wish::SessionRead(node) | Wish::SessionWrite(node) => node == "two",
             Wish::NodeRead(node) => node == "one",
             Wish::ServiceRead(service) | Wish::ServiceWrite(service) => service == "app",
-            Wish::NodeWrite(_) | Wish::AgentRead(_) | Wish::AgentWrite(_) | Wish::OperatorWrite => {
-                false
-            }
+            Wish::NodeWrite(_)
+            | Wish::AgentRead(_)
+            | Wish::AgentWrite(_)
+            | Wish::OperatorRead
+            | Wish::OperatorWrite => false,
         }
     }
 }

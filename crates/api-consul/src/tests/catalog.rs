@@ -225,3 +225,49 @@ async fn a_wait_without_a_change_ends_with_the_same_index() {
     let late = bed.get(&format!("/v1/catalog/nodes?index={index}")).await;
     assert!(late.index() > index);
 }
+
+#[tokio::test]
+async fn coordinates_are_kept_and_sort() {
+    let bed = bed().await;
+    let update = async |node: &str, first: f64| {
+        let coordinate = json!({
+            "Vec": [first, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0],
+            "Error": 1.5, "Adjustment": 0.0, "Height": 0.00001,
+        });
+        let body = json!({"Node": node, "Segment": "", "Coord": coordinate}).to_string();
+        let said = bed.ask("PUT", "/v1/coordinate/update", body).await;
+        assert_eq!((said.status, said.text()), (StatusCode::OK, ""));
+    };
+    let none = bed.get("/v1/coordinate/node/one").await;
+    assert_eq!((none.status, none.text()), (StatusCode::NOT_FOUND, ""));
+    redis(&bed, "near", "passing").await;
+    redis(&bed, "far", "passing").await;
+    for (node, first) in [("ONE", 0.0), ("near", 0.001), ("far", 0.1), ("nobody", 0.0)] {
+        update(node, first).await;
+    }
+    let shown = bed.get("/v1/coordinate/node/near").await.json();
+    assert_eq!((&shown[0]["Node"], &shown[0]["Coord"]["Vec"][0]), (&json!("near"), &json!(0.001)));
+    let all = bed.get("/v1/coordinate/nodes").await.json();
+    assert_eq!(all.as_array().map(Vec::len), Some(3), "none of a node that is not there");
+    let servers = bed.get("/v1/coordinate/datacenters").await.json();
+    assert_eq!(servers[0]["Coordinates"][0]["Node"], "one");
+    for (near, wanted) in [("_agent", ["near", "far"]), ("far", ["far", "near"])] {
+        let found = bed.get(&format!("/v1/catalog/service/redis?near={near}")).await.json();
+        assert_eq!([&found[0]["Node"], &found[1]["Node"]], wanted);
+    }
+    let short = json!({"Node": "one", "Coord": {"Vec": [0.1]}}).to_string();
+    let said = bed.ask("PUT", "/v1/coordinate/update", short).await;
+    assert_eq!((said.status.as_u16(), said.text()), (500, "incompatible coordinate"));
+}
+
+#[tokio::test]
+async fn the_quorum_is_shown() {
+    let bed = bed().await;
+    let wanted = json!({"Index": 0, "Servers": [{
+        "ID": "1", "Node": "one", "Address": "127.0.0.1:2377", "Leader": true, "ProtocolVersion": "3",
+        "Voter": true,
+    }]});
+    assert_eq!(bed.get("/v1/operator/raft/configuration").await.json(), wanted);
+    let denied = bed.get("/v1/operator/raft/configuration?token=app").await;
+    assert_eq!(denied.status, StatusCode::FORBIDDEN);
+}

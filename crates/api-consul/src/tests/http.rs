@@ -55,6 +55,15 @@ async fn a_transcript() {
 }
 
 #[tokio::test]
+async fn access_control_is_off() {
+    let bed = bed().await;
+    for (method, uri) in [("PUT", "/v1/acl/bootstrap"), ("GET", "/v1/acl/tokens")] {
+        let said = bed.ask(method, uri, "").await;
+        assert_eq!((said.status, said.text()), (StatusCode::UNAUTHORIZED, "ACL support disabled"));
+    }
+}
+
+#[tokio::test]
 async fn a_body_of_unknown_length_is_limited() {
     let bed = bed().await;
     let put = async |pieces: usize| {
