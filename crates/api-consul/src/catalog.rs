@@ -174,11 +174,21 @@ impl<'c> Asked<'c> {
 
     /// Puts what is on near nodes first, if the request names a node to be near to.
     pub(crate) fn sort<T>(&self, catalog: &Catalog, items: &mut [T], node: impl Fn(&T) -> &String) {
-        let near = self.call.query.text("near");
+        self.sort_near(catalog, &self.call.query.text("near"), items, node);
+    }
+
+    /// Puts what is on nodes near to this one first, if it is one; `_agent` is the server's own.
+    pub(crate) fn sort_near<T>(
+        &self,
+        catalog: &Catalog,
+        near: &str,
+        items: &mut [T],
+        node: impl Fn(&T) -> &String,
+    ) {
         if near.is_empty() {
             return;
         }
-        let origin = match near.as_ref() {
+        let origin = match near {
             "_agent" => self.call.server.inner.settings.node.to_lowercase(),
             name => name.to_lowercase(),
         };

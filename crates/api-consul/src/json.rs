@@ -45,7 +45,7 @@ pub(crate) fn decode(body: &[u8]) -> Result<Value, String> {
 }
 
 /// Objects whose keys are somebody's own words, and not names of fields.
-const OWN_WORDS: [&str; 5] = ["meta", "nodemeta", "taggedaddresses", "header", "config"];
+const OWN_WORDS: [&str; 5] = ["meta", "nodemeta", "servicemeta", "taggedaddresses", "header"];
 
 /// Reads a body as Consul's agents do: fields in any case and with `_` anywhere; `null` is as if it were not there.
 pub(crate) fn read<T: DeserializeOwned>(body: &[u8]) -> Result<T, Refusal> {

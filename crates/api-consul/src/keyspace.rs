@@ -9,6 +9,7 @@
 //! | `/consul/events/TIME` | an event; `TIME` counts events, in 16 hexadecimal digits |
 //! | `/consul/lock-delay/KEY` | nothing; while it is there the key cannot be acquired |
 
+//! | `/consul/queries/ID` | a prepared query |
 //! | `/consul/catalog/nodes/NODE` | a node that somebody registered; names and ids are in lower case |
 //! | `/consul/catalog/services/NODE` NUL `ID` | a service |
 //! | `/consul/catalog/checks/NODE` NUL `ID` | a check |
@@ -26,6 +27,7 @@ pub(crate) const SESSION_TTL: &str = "/consul/session-ttl/";
 pub(crate) const CATALOG: &str = "/consul/catalog/";
 /// The prefix of all that ends with a check's time.
 pub(crate) const CHECK_TIMES: &str = "/consul/check-times/";
+pub(crate) const QUERIES: &str = "/consul/queries/";
 pub(crate) const EVENTS: &str = "/consul/events/";
 const LOCKS: &str = "/consul/locks/";
 const LOCK_DELAY: &str = "/consul/lock-delay/";
@@ -55,6 +57,10 @@ pub(crate) fn lock(id: Uuid, key: &[u8]) -> Bytes {
 
 pub(crate) fn lock_delay(key: &[u8]) -> Bytes {
     join(LOCK_DELAY, key)
+}
+
+pub(crate) fn query(id: Uuid) -> Bytes {
+    Bytes::from(format!("{QUERIES}{id}"))
 }
 
 pub(crate) fn event(time: u64) -> Bytes {

@@ -27,6 +27,7 @@ mod operator;
 mod options;
 mod path;
 mod permit;
+mod prepared;
 mod query;
 mod refusal;
 mod route;

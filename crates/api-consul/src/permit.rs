@@ -34,6 +34,10 @@ pub enum Wish<'a> {
     ServiceRead(&'a str),
     /// Register a service, and checks of it.
     ServiceWrite(&'a str),
+    /// See and run a prepared query.
+    QueryRead(&'a str),
+    /// Make, change or delete a prepared query.
+    QueryWrite(&'a str),
     /// See how a server is.
     AgentRead(&'a str),
     /// Have a server do something.
@@ -84,6 +88,8 @@ impl Permit for Authorizer {
             Wish::NodeWrite(node) => (Resource::Node, node.as_bytes(), Access::Write),
             Wish::ServiceRead(service) => (Resource::Service, service.as_bytes(), Access::Read),
             Wish::ServiceWrite(service) => (Resource::Service, service.as_bytes(), Access::Write),
+            Wish::QueryRead(query) => (Resource::Query, query.as_bytes(), Access::Read),
+            Wish::QueryWrite(query) => (Resource::Query, query.as_bytes(), Access::Write),
             Wish::AgentRead(node) => (Resource::Agent, node.as_bytes(), Access::Read),
             Wish::AgentWrite(node) => (Resource::Agent, node.as_bytes(), Access::Write),
             Wish::OperatorRead => (Resource::Operator, b"".as_slice(), Access::Read),

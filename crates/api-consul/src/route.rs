@@ -6,7 +6,9 @@ use http::{Method, StatusCode};
 use crate::answer::Answer;
 use crate::call::Call;
 use crate::refusal::Refusal;
-use crate::{agent, catalog, coordinate, event, health, kv, operator, session, status, txn};
+use crate::{
+    agent, catalog, coordinate, event, health, kv, operator, prepared, session, status, txn,
+};
 
 /// What answers the calls of an endpoint.
 pub(crate) type Handler = fn(Call) -> BoxFuture<'static, Result<Answer, Refusal>>;
@@ -76,6 +78,8 @@ pub(crate) const ROUTES: &[Route] = routes! {
     "/v1/coordinate/nodes" [GET] 0 => coordinate::nodes;
     "/v1/coordinate/node/" [GET] 0 => coordinate::node;
     "/v1/coordinate/update" [PUT] OBJECT_MAX => coordinate::update;
+    "/v1/query" [GET POST] OBJECT_MAX => prepared::all;
+    "/v1/query/" [GET PUT DELETE] OBJECT_MAX => prepared::one;
     "/v1/acl/" [GET PUT DELETE] OBJECT_MAX => acl_disabled;
     "/v1/operator/raft/configuration" [GET] 0 => operator::raft_configuration;
     "/v1/agent/self" [GET] 0 => agent::this;
@@ -122,8 +126,6 @@ const NOT_SERVED: &[&str] = &[
     "/v1/peering",
     "/v1/peering/",
     "/v1/peerings",
-    "/v1/query",
-    "/v1/query/",
     "/v1/snapshot",
 ];
 

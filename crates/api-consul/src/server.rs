@@ -131,8 +131,11 @@ impl ConsulServer {
             return Err(Refusal::failed("No path to datacenter"));
         }
         let permit = self.inner.permits.of(&token(&query, &head.headers)).await?;
-        let body =
-            if head.method == Method::PUT { receive(body, route).await? } else { Bytes::new() };
+        let body = if matches!(head.method, Method::PUT | Method::POST) {
+            receive(body, route).await?
+        } else {
+            Bytes::new()
+        };
         let rest = Bytes::from(path).slice(rest..);
         let call = Call { server: self, method: head.method, rest, query, body, permit };
         (route.handler)(call).await

@@ -7,6 +7,7 @@ mod event;
 mod http;
 mod kv;
 mod model;
+mod prepared;
 mod session;
 mod txn;
 
@@ -133,6 +134,7 @@ impl Permit for BelowApp {
             Wish::KeyList(_) => true,
             Wish::EventRead(name) | Wish::EventWrite(name) => name == "app",
             Wish::SessionRead(node) | Wish::SessionWrite(node) => node == "two",
+            Wish::QueryRead(name) | Wish::QueryWrite(name) => name == "app",
             Wish::NodeRead(node) => node == "one",
             Wish::ServiceRead(service) | Wish::ServiceWrite(service) => service == "app",
             Wish::NodeWrite(_)

@@ -85,8 +85,9 @@ pub(crate) enum Told {
 impl ConsulServer {
     /// Begins the time of checks that were just registered.
     pub(crate) async fn arm(&self, node: &str, ids: &[String]) -> Result<(), Refusal> {
+        // What was just written may not have reached this server's copy.
+        let (catalog, _) = self.catalog(Read::Linearizable).await?;
         for id in ids {
-            let (catalog, _) = self.catalog(Read::Local).await?;
             let Some(check) = catalog.node(node).and_then(|there| there.check(id)) else {
                 continue;
             };
