@@ -1,0 +1,46 @@
+//! Consul's HTTP API, version 1, on the store: a translator without state of its own.
+//!
+//! [`ConsulServer`] serves connections that somebody else accepted. [`Cluster`] is what it asks of the nodes, and
+//! [`Permits`] is the one place where it asks what a token may do.
+
+pub mod acl;
+mod agent;
+mod answer;
+mod blocking;
+mod call;
+mod catalog;
+pub mod cluster;
+mod coordinate;
+mod draft;
+pub mod duration;
+mod entry;
+mod event;
+pub mod filter;
+mod go_string;
+mod health;
+mod json;
+mod keyspace;
+mod kv;
+pub mod near;
+mod op;
+mod operator;
+mod options;
+mod path;
+mod permit;
+mod prepared;
+mod query;
+mod refusal;
+mod route;
+mod server;
+mod session;
+mod status;
+mod transact;
+mod txn;
+
+#[cfg(test)]
+mod tests;
+
+pub use answer::Body;
+pub use cluster::Cluster;
+pub use permit::{AllowAll, Permit, PermitError, Permits, Wish};
+pub use server::{ConsulServer, Settings};
