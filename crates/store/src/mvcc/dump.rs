@@ -344,7 +344,7 @@ impl Restore {
     /// The delete of a key of which nothing is left, which is as old as the compaction.
     fn delete_of(&self, key: Key, revision: u64) -> Option<Change> {
         let is_old = revision <= self.state.compact_revision;
-        is_old.then(|| Change { key, now: Version::Gone(revision), before: None })
+        is_old.then_some(Change { key, now: Version::Gone(revision), before: None })
     }
 
     pub(crate) fn finish(mut self) -> State {
