@@ -297,7 +297,8 @@ fn what_one_revision_did_to_a_key_twice_is_restored_as_it_was() {
         |ops: &[Txn]| Command::Txn(ops.iter().fold(Txn::new(), |txn, op| txn.then(Txn::clone(op))));
     let (put, delete) =
         (Txn::new().then(Put::new("a", "1")), Txn::new().then(DeleteRange::key("a")));
-    for ops in [&[put.clone(), delete.clone()][..], &[put.clone()], &[put, delete]] {
+    let (once, twice) = ([put.clone()], [put, delete]);
+    for ops in [&twice[..], &once, &twice] {
         state.execute(&txn(ops), &mut Effects::default()).expect("it is done");
     }
     let history = |state: &State| -> Vec<_> {
