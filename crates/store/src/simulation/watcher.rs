@@ -6,6 +6,7 @@ use pontoon_history::{WatchEvent, WatchLog};
 use tokio::sync::mpsc::{self, UnboundedSender};
 use tokio::sync::watch;
 
+use super::cluster::Life;
 use super::dice::Dice;
 use super::record::Record;
 use crate::{Batch, EventKind, MemberId, Store, WatchError, WatchRequest};
@@ -49,7 +50,10 @@ pub(super) async fn run(
             break;
         }
         let lives = record.lives();
-        let ids: Vec<MemberId> = lives.keys().copied().collect();
+        // In the end not of one who was removed before: it hears of nothing more.
+        let knows = |life: &Life| goal.borrow().is_none_or(|goal| life.store.revision() >= goal);
+        let able = lives.iter().filter(|(_, life)| knows(life));
+        let ids: Vec<MemberId> = able.map(|(id, _)| *id).collect();
         let Some(id) = dice.pick(&ids) else {
             tokio::time::sleep(dice.ms(1..100)).await;
             continue;
