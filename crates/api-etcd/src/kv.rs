@@ -28,9 +28,14 @@ impl EtcdServer {
         let selection = Selection::of(&request)?;
         let read = if request.serializable { Read::Local } else { Read::Linearizable };
         let range = selection.range(revision(request.revision));
-        let span = Span::asked(request.key, request.range_end);
-        let most = selection.read_max();
-        let found = match read_visible(&self.inner.store, span, range, read, most).await {
+        let (store, most) = (&self.inner.store, selection.read_max());
+        let (first, second) = ranges(Span::asked(request.key, request.range_end), range);
+        let found = match second {
+            None => store.range_within(first, read, most).await,
+            // Rare, and with a place of its own: other reads' would be as large.
+            Some(second) => Box::pin(read_both(store, [first, second], read, most)).await,
+        };
+        let found = match found {
             Err(ReadError::TooLarge { bytes, .. }) => {
                 return Err(fits(bytes).err().unwrap_or(TOO_LARGE));
             }
@@ -118,38 +123,37 @@ pub(crate) fn txn_is_large(request: &proto::TxnRequest) -> bool {
         })
 }
 
-/// Reads what a client may see of a span.
-async fn read_visible(
+/// What is read to read what a client may see of a span: one part, or two in their order.
+fn ranges(span: Span, range: Range) -> (Range, Option<Range>) {
+    let of = |Span { key, end }, range| Range { key, end, ..range };
+    match span.visible() {
+        [Some(first), Some(second)] => (of(first, range.clone()), Some(of(second, range))),
+        [first, second] => (of(first.or(second).unwrap_or_else(Span::empty), range), None),
+    }
+}
+
+/// Reads two parts of a span as of one revision.
+async fn read_both(
     store: &Store,
-    span: Span,
-    range: Range,
+    [first, second]: [Range; 2],
     read: Read,
     most: usize,
 ) -> Result<RangeResponse, ReadError> {
-    let part = |span: Span, range: &Range| Range { key: span.key, end: span.end, ..range.clone() };
-    let (first, second) = match span.visible() {
-        [Some(first), second] => (first, second),
-        [None, Some(second)] => (second, None),
-        [None, None] => (Span::empty(), None),
-    };
-    let Some(second) = second else {
-        return store.range_within(part(first, &range), read, most).await;
-    };
     for attempt in 1.. {
-        let mut found = store.range_within(part(first.clone(), &range), read, most).await?;
+        let mut found = store.range_within(first.clone(), read, most).await?;
         // The rest as it was when the first part was read; this copy has been applied so far.
-        let at = if range.revision == 0 { found.revision } else { range.revision };
-        let left = range.limit.saturating_sub(found.kvs.len() as u64);
-        let full = range.limit > 0 && left == 0;
-        let rest =
-            Range { limit: left, count_only: range.count_only || full, ..range.clone() }.at(at);
-        match store.range_within(part(second.clone(), &rest), Read::Local, most).await {
+        let at = if first.revision == 0 { found.revision } else { first.revision };
+        let left = first.limit.saturating_sub(found.kvs.len() as u64);
+        let full = first.limit > 0 && left == 0;
+        let count_only = first.count_only || full;
+        let rest = Range { limit: left, count_only, ..second.clone() }.at(at);
+        match store.range_within(rest, Read::Local, most).await {
             Ok(more) => {
                 found.count += more.count;
                 found.kvs.extend(more.kvs);
                 return Ok(found);
             }
-            Err(ReadError::Compacted { .. }) if range.revision == 0 && attempt < READ_ATTEMPTS => {}
+            Err(ReadError::Compacted { .. }) if first.revision == 0 && attempt < READ_ATTEMPTS => {}
             Err(error) => return Err(error),
         }
     }

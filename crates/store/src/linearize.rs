@@ -61,14 +61,19 @@ impl Core {
             };
             if let Ok(index) = index {
                 let mut applied = self.replica.applied();
+                if *applied.borrow() >= index {
+                    return Ok(());
+                }
+                // Rare, as is a pause, and on the heap: each read is as large as all that it may do.
                 let caught_up = applied.wait_for(|applied| *applied >= index);
-                return match runtime::timeout(retry.left(), caught_up).await {
+                let caught_up = Box::pin(runtime::timeout(retry.left(), caught_up));
+                return match caught_up.await {
                     Ok(Ok(_)) => Ok(()),
                     Ok(Err(_)) => Err(ReadError::Stopped),
                     Err(_) => Err(failed),
                 };
             }
-            if !retry.pause().await {
+            if !Box::pin(retry.pause()).await {
                 return Err(ReadError::NoLeader { waited_ms: retry.waited_ms() });
             }
         }

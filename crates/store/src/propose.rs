@@ -119,7 +119,7 @@ impl Proposer {
         open.first().copied().unwrap_or_else(|| self.next.load(Ordering::Relaxed))
     }
 
-    async fn attempt(
+    fn attempt(
         &self,
         proposal: Proposal,
         room: Arc<Room>,
@@ -168,8 +168,7 @@ impl Core {
                 floor: 0,
                 command: Arc::clone(&command),
             };
-            let attempt = self.proposer.attempt(proposal, Arc::clone(&room), false);
-            let answered = match attempt.await {
+            let answered = match self.proposer.attempt(proposal, Arc::clone(&room), false) {
                 Ok(answer) => runtime::timeout_at(retry.deadline(), answer).await,
                 Err(error) => Ok(Ok(Ok(Arc::new(Err(error))))),
             };
@@ -188,7 +187,8 @@ impl Core {
                 }
                 Err(_) => return Err(WriteError::Timeout { waited_ms: retry.waited_ms() }),
             }
-            if !retry.pause().await {
+            // Rare, and on the heap: each call that waits is as large as all that it may do.
+            if !Box::pin(retry.pause()).await {
                 let waited_ms = retry.waited_ms();
                 return Err(if perhaps {
                     WriteError::Timeout { waited_ms }
@@ -207,7 +207,7 @@ impl Core {
         let number = self.proposer.number();
         let (client, seq) = (self.proposer.client, number.seq);
         let proposal = Proposal { client, seq, floor: 0, command: Arc::new(command) };
-        let answer = self.proposer.attempt(proposal, room, true).await;
+        let answer = self.proposer.attempt(proposal, room, true);
         let answer = answer.map_err(|_| Refusal::Stopped)?.await;
         answer.unwrap_or(Err(Refusal::Stopped)).map(|_| ())
     }
@@ -235,7 +235,7 @@ impl Core {
         let mut attempts = Vec::with_capacity(proposals.len());
         for proposal in proposals {
             attempts.push(match self.proposer.room(weight(&proposal.command)) {
-                Ok(room) => self.proposer.attempt(proposal, room, true).await,
+                Ok(room) => self.proposer.attempt(proposal, room, true),
                 Err(error) => Err(error),
             });
         }
@@ -406,7 +406,7 @@ mod tests {
         let command = Command::Txn(Txn::new().then(Put::new("key", "value")));
         let proposal = Proposal { client: 1, seq: 1, floor: 0, command: Arc::new(command) };
         let room = proposer.room(WAITING_BYTES).expect("there is room");
-        let answer = proposer.attempt(proposal, room, false).await.expect("it waits");
+        let answer = proposer.attempt(proposal, room, false).expect("it waits");
         drop(answer);
         let refused = |error| matches!(error, Some(WriteError::Overloaded { .. }));
         assert!(refused(proposer.room(1).err()), "its bytes are still in the queue");

@@ -146,8 +146,8 @@ impl Store {
 
     /// Does a transaction; on any member. When it answers, a quorum has the transaction on disk.
     /// One that only reads is a linearizable read.
-    pub async fn txn(&self, txn: Txn) -> Result<TxnResponse, WriteError> {
-        self.txn_with(txn, Read::Linearizable).await
+    pub fn txn(&self, txn: Txn) -> impl Future<Output = Result<TxnResponse, WriteError>> + Send {
+        self.txn_with(txn, Read::Linearizable)
     }
 
     /// The same; one that only reads is as fresh as `read` says.
