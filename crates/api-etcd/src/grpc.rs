@@ -119,6 +119,13 @@ fn accepted(reply: Reply) -> Answer {
     answer
 }
 
+/// True if a call means gRPC by what it says of itself.
+pub(crate) fn is_grpc(call: &Call) -> bool {
+    let kind = call.headers().get(header::CONTENT_TYPE);
+    call.version() == http::Version::HTTP_2
+        && kind.is_some_and(|kind| kind.as_bytes().starts_with(GRPC.as_bytes()))
+}
+
 const GRPC: HeaderValue = HeaderValue::from_static("application/grpc");
 
 /// Reads a message.

@@ -197,7 +197,7 @@ fn deletes(request: proto::DeleteRangeRequest) -> [Option<Op>; 2] {
 }
 
 /// What the store keeps must not hold on to the buffer that it was received in.
-fn own(bytes: &Bytes) -> Bytes {
+pub(crate) fn own(bytes: &Bytes) -> Bytes {
     Bytes::copy_from_slice(bytes)
 }
 

@@ -6,8 +6,10 @@
 mod auth;
 pub mod client;
 mod cluster;
+mod concurrency;
 mod connection;
 mod grpc;
+mod http;
 mod keyspace;
 mod kv;
 mod lease;

@@ -10,10 +10,10 @@ use crate::proto::{
     HashKvResponse, HashResponse, HeaderResponse, MoveLeaderRequest, StatusResponse,
 };
 use crate::server::{Access, EtcdServer, method, revision, signed, unknown};
-use crate::status::{BAD_TRANSFEREE, Code, NOT_LEADER, PERMISSION_DENIED, Status};
+use crate::status::{BAD_TRANSFEREE, Code, NOT_LEADER, Status};
 
 /// The version of etcd whose API this is; clients choose what they ask for by it.
-const VERSION: &str = "3.5.21";
+pub(crate) const VERSION: &str = "3.5.21";
 
 impl EtcdServer {
     pub(crate) async fn maintenance(self, call: Call, access: Access) -> Answer {
@@ -26,7 +26,11 @@ impl EtcdServer {
             "HashKV" => unary(call, |q| self.hash_kv(q)).await,
             "Snapshot" if access == Access::Admin => self.snapshot().await,
             // It would hold the key of the cluster's certificate authority.
-            "Snapshot" => refused(&PERMISSION_DENIED),
+            "Snapshot" => refused(&Status::new(
+                Code::PermissionDenied,
+                "etcdserver: permission denied: a snapshot holds the key of the cluster's CA, so it is served with TLS alone \
+                 (--etcd-listen without --etcd-insecure); `pontoon store snapshot save` on a manager takes one as well",
+            )),
             "Downgrade" => refused(&Status::new(
                 Code::Unimplemented,
                 "there are no versions of the cluster to go back to",

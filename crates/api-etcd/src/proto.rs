@@ -3,6 +3,7 @@
 //! What a message does not name is skipped when it is read, as protobuf asks.
 
 mod cluster;
+mod concurrency;
 mod kv;
 mod lease;
 mod maintenance;
@@ -11,6 +12,10 @@ mod watch;
 pub use cluster::{
     Member, MemberAddRequest, MemberAddResponse, MemberIdRequest, MemberListRequest,
     MemberUpdateRequest, MembersResponse,
+};
+pub use concurrency::{
+    CampaignRequest, CampaignResponse, LeaderKey, LeaderRequest, LeaderResponse, LockRequest,
+    LockResponse, ProclaimRequest, ResignRequest, UnlockRequest,
 };
 pub use kv::{
     CompactionRequest, Compare, CompareResult, CompareTarget, DeleteRangeRequest,

@@ -4,9 +4,9 @@ use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
-use hyper::server::conn::http2;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::server::conn::auto;
 use pontoon_store::{Leadership, Store};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::{Semaphore, watch};
@@ -27,20 +27,28 @@ const CONNECTION_WINDOW: u32 = 4 << 20;
 const SEND_BUFFER: usize = 256 << 10;
 /// Bytes of headers of a call.
 const HEADERS_MAX: u32 = 16 << 10;
+/// What is read ahead of a client that speaks HTTP/1.1, headers among it.
+const HTTP1_MAX: usize = 16 << 10;
 /// A client that says nothing is asked whether it lives after this time, and given up after the next.
 const KEEPALIVE_AFTER: Duration = Duration::from_secs(30);
 const KEEPALIVE_PATIENCE: Duration = Duration::from_secs(20);
 /// Watchers of all connections: each costs about a kilobyte while nothing happens.
 const WATCHERS_MAX: usize = 100_000;
 
+/// What somebody without the right certificate is told.
+pub(crate) const NOBODY: &str = "this port serves only those who show the client certificate of the cluster's administrator; \
+     `pontoon etcd-env` on a manager writes it to files";
+
 /// The services that are served.
-const SERVICES: [&str; 6] = [
+pub(crate) const SERVICES: [&str; 8] = [
     "etcdserverpb.KV",
     "etcdserverpb.Watch",
     "etcdserverpb.Lease",
     "etcdserverpb.Cluster",
     "etcdserverpb.Maintenance",
     "etcdserverpb.Auth",
+    "v3lockpb.Lock",
+    "v3electionpb.Election",
 ];
 
 /// What a server is made with.
@@ -101,7 +109,14 @@ impl EtcdServer {
             Box::pin(async move { Ok::<_, Infallible>(server.answer(call, access).await) })
         });
         let received = Received::default();
-        let wire = http2::Builder::new(received.clone())
+        let mut builder = auto::Builder::new(received.clone());
+        builder
+            .http1()
+            .timer(TokioTimer::new())
+            .header_read_timeout(KEEPALIVE_AFTER)
+            .max_buf_size(HTTP1_MAX);
+        builder
+            .http2()
             .timer(TokioTimer::new())
             .auto_date_header(false)
             .max_concurrent_streams(STREAMS_MAX)
@@ -110,20 +125,19 @@ impl EtcdServer {
             .max_send_buf_size(SEND_BUFFER)
             .max_header_list_size(HEADERS_MAX)
             .keep_alive_interval(KEEPALIVE_AFTER)
-            .keep_alive_timeout(KEEPALIVE_PATIENCE)
-            .serve_connection(TokioIo::new(stream), service);
-        if let Err(error) = Connection::new(wire, received).await {
+            .keep_alive_timeout(KEEPALIVE_PATIENCE);
+        let wire = builder.serve_connection(TokioIo::new(stream), service);
+        if let Err(error) = Connection::new(Box::pin(wire), received).await {
             tracing::debug!(%error, "a connection of an etcd client ended");
         }
     }
 
     async fn answer(self, call: Call, access: Access) -> Answer {
+        if !grpc::is_grpc(&call) {
+            return Box::pin(self.http(call, access)).await;
+        }
         if access == Access::Nobody {
-            return refused(&Status::new(
-                Code::Unauthenticated,
-                "this port serves only those who show the client certificate of the cluster's administrator; \
-                 `pontoon etcd-env` on a manager writes it to files",
-            ));
+            return refused(&Status::new(Code::Unauthenticated, NOBODY));
         }
         if wants_leader(&call) && self.inner.leadership.borrow().leader.is_none() {
             return refused(&NO_LEADER);
@@ -169,6 +183,8 @@ impl EtcdServer {
             ("/etcdserverpb.Cluster", _) => Box::pin(self.cluster(call)).await,
             ("/etcdserverpb.Maintenance", _) => Box::pin(self.maintenance(call, access)).await,
             ("/etcdserverpb.Auth", _) => Box::pin(self.auth(call)).await,
+            ("/v3lockpb.Lock", _) => Box::pin(self.locks(call)).await,
+            ("/v3electionpb.Election", _) => Box::pin(self.elections(call)).await,
             _ => unknown(call.uri().path()),
         }
     }

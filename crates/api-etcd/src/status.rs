@@ -8,6 +8,7 @@ use pontoon_store::{MemberError, ReadError, SnapshotError, WriteError};
 /// The codes of gRPC that are answered here.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Code {
+    Unknown = 2,
     InvalidArgument = 3,
     DeadlineExceeded = 4,
     NotFound = 5,

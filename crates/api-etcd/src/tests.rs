@@ -1,9 +1,11 @@
 //! The whole service on a real store, spoken to by clients that others wrote.
 
 mod client;
+mod concurrency;
 mod differential;
 mod etcdctl;
 mod hostile;
+mod http;
 mod serializable;
 mod sizes;
 mod watching;

@@ -73,8 +73,13 @@ impl EtcdListen {
     /// The port that a user asks for.
     ///
     /// # Errors
-    /// When it would give the cluster away to the network.
+    /// When it would give the cluster away to the network, or has no port.
     pub fn new(address: SocketAddr, insecure: bool) -> Result<Self, String> {
+        if address.port() == 0 {
+            return Err(format!(
+                "etcd's clients have to know the port, so it cannot be 0; leave it out to have {ETCD_PORT}"
+            ));
+        }
         if insecure && !address.ip().is_loopback() {
             return Err(format!(
                 "--etcd-insecure lets everybody who reaches {address} write to the cluster's state, so it is refused for other than \

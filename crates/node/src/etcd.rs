@@ -22,7 +22,7 @@ use crate::listen::{self, ListenError};
 use crate::membership::Membership;
 use crate::quorum::is_alive;
 use crate::roles;
-use crate::tls::{ALPN_H2, Tls};
+use crate::tls::{ALPN_H2, ALPN_HTTP1, Tls};
 
 /// The group of those who may do everything.
 const ADMINS: &str = "system:masters";
@@ -30,10 +30,10 @@ const ADMINS: &str = "system:masters";
 pub(crate) const TAG: &str = "etcd";
 /// How often a watcher that wants to know hears how far it is.
 const PROGRESS_INTERVAL: Duration = Duration::from_secs(5);
-/// How long a manager that is removed may take to leave the store by itself: etcd's clients wait 5 seconds for an
-/// answer, and it is to be taken out within that time.
-const LEAVE_PATIENCE: Duration = Duration::from_secs(3);
-/// How often it is looked whether it has left.
+/// How long a node may take to become a member of the store, or to leave it, by itself: etcd's clients wait 5 seconds for
+/// an answer, and it is to be out within that time.
+const CHANGE_PATIENCE: Duration = Duration::from_secs(3);
+/// How often it is looked whether it has.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
 
 /// All nodes, as gossip sees them.
@@ -46,6 +46,13 @@ pub(crate) fn client_url(listen: &EtcdListen, membership: &Membership) -> String
     let ip = listen.address.ip();
     let ip = if ip.is_unspecified() { membership.advertise } else { ip };
     format!("{scheme}://{}", SocketAddr::new(ip, listen.address.port()))
+}
+
+/// Where the clients of all managers that serve them reach these: the node named first, then the others.
+pub(crate) fn client_urls(members: &[pontoon_gossip::Member], first: &str) -> Vec<String> {
+    let mut serving: Vec<_> = members.iter().filter(|member| is_alive(member)).collect();
+    serving.sort_by_key(|member| (member.name != first, &member.name));
+    serving.into_iter().filter_map(|member| member.meta.tags.get(TAG).cloned()).collect()
 }
 
 /// A port that is open and not served yet.
@@ -86,7 +93,7 @@ impl Port {
                 return listen::plain(self.listener, stop, serve).await;
             }
             tracing::info!(url, "etcd's API: `eval \"$(pontoon etcd-env)\"` makes etcdctl use it");
-            listen::tls(self.listener, tls, &[ALPN_H2], stop, move |stream, peer| {
+            listen::tls(self.listener, tls, &[ALPN_H2, ALPN_HTTP1], stop, move |stream, peer| {
                 server.clone().serve(stream, access(peer.as_ref()))
             })
             .await;
@@ -170,15 +177,17 @@ impl Managers {
         noted.map(drop).map_err(|refusal| MembersError::Refused(refusal.message))
     }
 
-    /// Waits for a node to leave the store's members by itself, but not for long.
-    async fn wait_until_gone(&self, id: u64) {
-        let gone = async {
-            while self.is_member(id) {
+    /// Waits for a node to become one of the store's members, or to be none any more, but not for long. It does so by
+    /// itself.
+    async fn wait_until(&self, id: u64, is_member: bool) {
+        let changed = async {
+            while self.is_member(id) != is_member {
                 tokio::time::sleep(LOOK_EVERY).await;
             }
         };
-        if tokio::time::timeout(LEAVE_PATIENCE, gone).await.is_err() {
-            tracing::warn!(member = id, "a former manager does not leave the store by itself");
+        if tokio::time::timeout(CHANGE_PATIENCE, changed).await.is_err() {
+            let member = id;
+            tracing::warn!(member, is_member, "the store's members do not change as they should");
         }
     }
 }
@@ -205,6 +214,7 @@ impl Members for Managers {
         }
         let changed = roles::promote(&self.records, &self.store, &node.name, learner).await;
         let node = changed.map_err(|refusal| MembersError::Refused(refusal.message))?;
+        self.wait_until(node.store, true).await;
         let address = SocketAddr::new(node.address, MANAGER_PORT);
         Ok(MemberInfo { is_learner: learner, ..self.describe(node.store, &node.name, address) })
     }
@@ -250,7 +260,7 @@ impl Members for Managers {
                 return Ok(());
             }
             if self.answers(node) {
-                self.wait_until_gone(id).await;
+                self.wait_until(id, false).await;
             }
         }
         match self.store.remove_member(id).await {

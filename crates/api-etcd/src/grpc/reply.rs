@@ -7,7 +7,7 @@ use std::task::{Context, Poll};
 use bytes::Bytes;
 use futures::stream::BoxStream;
 use http::{HeaderMap, HeaderValue};
-use http_body::{Body, Frame};
+use http_body::{Body, Frame, SizeHint};
 
 use super::{GRPC_STATUS, Status};
 
@@ -19,6 +19,8 @@ enum State {
     Message(Bytes),
     /// That all is well is to be sent.
     Good,
+    /// All there is, without trailers: no answer to gRPC.
+    Whole(Bytes),
     /// Messages are sent as they come.
     Stream(BoxStream<'static, Result<Bytes, Status>>),
     /// All was sent.
@@ -32,6 +34,11 @@ impl Reply {
 
     pub(super) fn stream(messages: BoxStream<'static, Result<Bytes, Status>>) -> Reply {
         Reply(State::Stream(messages))
+    }
+
+    /// The body of an answer to what was not asked by gRPC.
+    pub(crate) fn whole(body: Bytes) -> Reply {
+        Reply(State::Whole(body))
     }
 
     pub(super) fn nothing() -> Reply {
@@ -64,6 +71,7 @@ impl Body for Reply {
                 *state = State::Good;
                 return Poll::Ready(Some(Ok(Frame::data(message))));
             }
+            State::Whole(body) => Frame::data(std::mem::take(body)),
             State::Good => Frame::trailers(good()),
             State::Done => return Poll::Ready(None),
         };
@@ -73,6 +81,13 @@ impl Body for Reply {
 
     fn is_end_stream(&self) -> bool {
         matches!(self.0, State::Done)
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match &self.0 {
+            State::Whole(body) => SizeHint::with_exact(body.len() as u64),
+            _ => SizeHint::default(),
+        }
     }
 }
 

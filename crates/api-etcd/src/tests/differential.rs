@@ -1,6 +1,7 @@
 //! The same requests, one after the other, to this server and to etcd's own: the answers are the same, field by field.
 //! What is known to differ is said in `docs/etcd.md`, and left out here.
 
+mod concurrency;
 mod edges;
 mod random;
 mod sorted;
@@ -94,7 +95,10 @@ impl Both {
         Q: Message + Debug,
         A: Message + Default + PartialEq + Debug,
     {
-        let path = format!("/etcdserverpb.{path}");
+        let path = match path.starts_with('/') {
+            true => path.to_owned(),
+            false => format!("/etcdserverpb.{path}"),
+        };
         let ask = async |who: &str, client: &Client| {
             let answer = tokio::time::timeout(PATIENCE, client.call::<Q, A>(&path, request)).await;
             answer.unwrap_or_else(|_| panic!("{who} does not answer {path} {request:?}"))

@@ -175,6 +175,10 @@ pub(super) async fn status(shared: &Arc<Shared>) -> Result<Value, Refusal> {
         status["revision"] = json!(store.revision);
         let etcd = shared.config.etcd.map(|listen| etcd::client_url(&listen, &member.membership()));
         status["etcd"] = json!(etcd);
+        if etcd.is_some() {
+            let members = member.gossip().members().borrow().clone();
+            status["etcdEndpoints"] = json!(etcd::client_urls(&members, &member.membership().node));
+        }
         let problem = match (store.disk_full, store.failed) {
             (_, Some(failed)) => Some(failed),
             (true, None) => Some(

@@ -32,8 +32,8 @@ pub(super) async fn env(client: &Client, global: &Global, options: &EtcdEnv) -> 
             "this node does not serve etcd's API; it does while it is a manager and its daemon was started with --etcd-listen"
         );
     };
-    let mut variables =
-        vec![("ETCDCTL_API", "3".to_owned()), ("ETCDCTL_ENDPOINTS", url.to_owned())];
+    let endpoints = endpoints(url, &status["etcdEndpoints"]);
+    let mut variables = vec![("ETCDCTL_API", "3".to_owned()), ("ETCDCTL_ENDPOINTS", endpoints)];
     if !url.starts_with("http:") {
         variables.extend(write_files(client, global, options).await?);
     }
@@ -42,6 +42,24 @@ pub(super) async fn env(client: &Client, global: &Global, options: &EtcdEnv) -> 
     let value =
         variables.into_iter().map(|(name, value)| (name.to_owned(), json!(value))).collect();
     output::say(global.output, &Value::Object(value), &words.join("\n"))
+}
+
+/// This manager's endpoint, and then those of the others that can be reached with the same certificates from here.
+fn endpoints(own: &str, all: &Value) -> String {
+    let others = all.as_array().into_iter().flatten().filter_map(Value::as_str);
+    let is_elsewhere = |url: &&str| {
+        let uri = url.parse::<http::Uri>().ok();
+        let ip = uri
+            .as_ref()
+            .and_then(http::Uri::host)
+            .and_then(|h| h.trim_matches(['[', ']']).parse().ok());
+        *url != own && ip.is_some_and(|ip: std::net::IpAddr| !ip.is_loopback())
+    };
+    let mut endpoints = vec![own];
+    if own.starts_with("https:") {
+        endpoints.extend(others.filter(|url| url.starts_with("https:")).filter(is_elsewhere));
+    }
+    endpoints.join(",")
 }
 
 /// Writes the certificates and the key to files; answers which variable names which.
@@ -79,4 +97,29 @@ fn write_private(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
 /// A text as one word of a shell.
 fn quoted(text: &str) -> String {
     format!("'{}'", text.replace('\'', "'\\''"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_endpoints_that_answer_from_here_are_named() {
+        let all = json!([
+            "https://192.0.2.1:2379",
+            "https://192.0.2.2:2379",
+            "http://192.0.2.3:1",
+            "https://127.0.0.1:2379",
+            "https://[::1]:2379",
+            "https://[2001:db8::1]:2379",
+            7
+        ]);
+        let named = endpoints("https://192.0.2.1:2379", &all);
+        assert_eq!(
+            named,
+            "https://192.0.2.1:2379,https://192.0.2.2:2379,https://[2001:db8::1]:2379"
+        );
+        assert_eq!(endpoints("http://127.0.0.1:2379", &all), "http://127.0.0.1:2379");
+        assert_eq!(endpoints("https://192.0.2.1:2379", &Value::Null), "https://192.0.2.1:2379");
+    }
 }

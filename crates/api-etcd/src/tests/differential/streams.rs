@@ -13,7 +13,7 @@ use crate::proto::{
 };
 
 /// The same stream on both servers.
-struct Pair {
+pub(super) struct Pair {
     ours: Stream,
     theirs: Stream,
 }
@@ -24,7 +24,7 @@ async fn hear<A: Message + Default>(who: &str, stream: &mut Stream) -> A {
 }
 
 impl Pair {
-    async fn open(both: &Both, path: &str, first: &impl Message) -> Pair {
+    pub(super) async fn open(both: &Both, path: &str, first: &impl Message) -> Pair {
         let open = |client: &Client| {
             let (client, path) = (client.clone(), path.to_owned());
             async move { client.stream(&path, first).await }
@@ -38,7 +38,7 @@ impl Pair {
     }
 
     /// The next answer of both, the same once `compared` has taken out what is not to be compared.
-    async fn same<A>(&mut self, compared: impl Fn(&mut A)) -> A
+    pub(super) async fn same<A>(&mut self, compared: impl Fn(&mut A)) -> A
     where
         A: Message + Default + PartialEq + Debug,
     {

@@ -54,6 +54,15 @@ fn etcdctl_at_a_cluster() {
         etcdctl(&world, &["a"], &["get", "--prefix", "/", "--keys-only"]).expect_ok().out;
     assert!(registry.contains("/registry/") && !registry.contains("/pontoon/"), "{registry}");
     let ca = format!("{}/ca.pem", files(&world));
+    let (cert, key) = (format!("{}/cert.pem", files(&world)), format!("{}/key.pem", files(&world)));
+    let url = format!("https://{}:2379/health", address(&world, "a"));
+    for version in ["--http1.1", "--http2"] {
+        let probe = ["curl", "-sf", version, "--cacert", &ca, "--cert", &cert, "--key", &key, &url];
+        let healthy = world.inside("a", &probe).expect_ok().out;
+        assert_eq!(healthy, r#"{"health":"true","reason":""}"#);
+    }
+    let nobody = world.inside("a", &["curl", "-s", "-w", "%{http_code}", "--cacert", &ca, &url]);
+    assert!(nobody.out.contains("etcd-env") && nobody.out.ends_with("401"), "{}", nobody.out);
     let stranger = format!("https://{}:2379", address(&world, "a"));
     let stranger =
         ["env", "ETCDCTL_API=3", "etcdctl", "--cacert", &ca, "--endpoints", &stranger, "get", "k"];
@@ -92,7 +101,10 @@ fn etcdctl_at_a_cluster() {
 /// Makes b a manager; answers with its number.
 fn promote_b(world: &World) -> String {
     let url = format!("https://{}:2380", address(world, "b"));
-    etcdctl(world, &["a"], &["member", "add", "b", "--peer-urls", &url]).expect_ok();
+    let added = etcdctl(world, &["a"], &["member", "add", "b", "--peer-urls", &url]).expect_ok();
+    assert!(added.out.contains(&format!("b={}", url.replace(":2380", ":2377"))), "{}", added.out);
+    let listed = etcdctl(world, &["a"], &["member", "list"]).expect_ok().out;
+    assert!(listed.contains(", b, "), "who is added is a member at once: {listed}");
     wait("b serves", || etcdctl(world, &["b"], &["get", "k"]).ok.then_some(()));
     wait("both are members", || number(world, "b").filter(|_| members(world).len() == 2))
 }
