@@ -183,12 +183,7 @@ impl Nemesis {
                 self.later(100..3000, Later::Space(id));
                 "full disk"
             }
-            73..77 => {
-                let handles = self.world.dice.between(0..8);
-                self.world.machines[&id].disk.leave_handles(Some(handles));
-                self.later(50..2000, Later::Handles(id));
-                "too many files"
-            }
+            73..77 => self.too_many_files(id),
             77..82 => {
                 let ppm = self.speed();
                 self.world.machines[&id].clock.run_at(ppm);
@@ -211,6 +206,13 @@ impl Nemesis {
         };
         *self.did.entry(what).or_default() += 1;
         Ok(())
+    }
+
+    fn too_many_files(&mut self, id: MemberId) -> &'static str {
+        let handles = self.world.dice.between(0..8);
+        self.world.machines[&id].disk.leave_handles(Some(handles));
+        self.later(50..2000, Later::Handles(id));
+        "too many files"
     }
 
     /// All machines lose power at once.
