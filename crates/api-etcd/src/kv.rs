@@ -139,7 +139,9 @@ async fn read_visible(
         let mut found = store.range_within(part(first.clone(), &range), read, most).await?;
         // The rest as it was when the first part was read; this copy has been applied so far.
         let at = if range.revision == 0 { found.revision } else { range.revision };
-        let left = range.limit.saturating_sub(found.kvs.len() as u64);
+        // In another order than that of the keys, any of the rest may come before what was found.
+        let first = if range.order.is_some() { 0 } else { found.kvs.len() as u64 };
+        let left = range.limit.saturating_sub(first);
         let full = range.limit > 0 && left == 0;
         let rest =
             Range { limit: left, count_only: range.count_only || full, ..range.clone() }.at(at);

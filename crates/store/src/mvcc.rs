@@ -16,6 +16,8 @@ mod slot;
 #[cfg(test)]
 mod model_tests;
 #[cfg(test)]
+mod order_tests;
+#[cfg(test)]
 mod tests;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};

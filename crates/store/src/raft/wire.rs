@@ -23,7 +23,7 @@ use crate::transport::{BoxedStream, Transport};
 pub(super) const MAX_FRAME: usize = 64 << 20;
 
 /// The version of this protocol.
-const VERSION: u8 = 2;
+const VERSION: u8 = 3;
 
 /// How long a connection may take to be made.
 pub(super) const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
