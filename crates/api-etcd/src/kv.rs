@@ -143,7 +143,9 @@ async fn read_both(
         let mut found = store.range_within(first.clone(), read, most).await?;
         // The rest as it was when the first part was read; this copy has been applied so far.
         let at = if first.revision == 0 { found.revision } else { first.revision };
-        let left = first.limit.saturating_sub(found.kvs.len() as u64);
+        // In another order than that of the keys, any of the rest may come before what was found.
+        let before = if first.order.is_some() { 0 } else { found.kvs.len() as u64 };
+        let left = first.limit.saturating_sub(before);
         let full = first.limit > 0 && left == 0;
         let count_only = first.count_only || full;
         let rest = Range { limit: left, count_only, ..second.clone() }.at(at);

@@ -1,5 +1,6 @@
 //! The whole service on a real store, spoken to by clients that others wrote.
 
+mod apart;
 mod client;
 mod concurrency;
 mod differential;

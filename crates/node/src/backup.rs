@@ -33,6 +33,9 @@ const CLOSING_PAUSE: Duration = Duration::from_millis(50);
 const FORCED: &str = "store.forced";
 const BEFORE_FORCE: &str = "store.before-force";
 
+/// Where a restored store is made, its membership in it, before it gets its place.
+const RESTORED: &str = "store.restored";
+
 /// The header of a snapshot that says whether a quorum confirmed that nothing acknowledged is missing in it.
 pub const CONFIRMED: &str = "pontoon-confirmed";
 
@@ -79,29 +82,29 @@ fn unusable(file: &Path, error: &OpenError) -> Refusal {
     ))
 }
 
-/// Makes the data directory of a new manager of a backup. Durable when this returns.
+/// Makes the data directory of a new manager of a backup. Durable when this returns; what was cut short before is done
+/// anew.
 ///
 /// # Errors
 /// When the backup is damaged, or the directory belongs to a node already.
 pub fn restore(restore: &Restore) -> Result<Value, Refusal> {
     check_name(&restore.node)?;
     let (store, file) = (store_in(&restore.data_dir), membership_in(&restore.data_dir));
-    for path in [&store, &file] {
-        if path.exists() {
-            return Err(Refusal::conflict(format!(
-                "restore: {} exists: this directory belongs to a node already; give another with --data-dir, \
-                 or move that one away",
-                path.display()
-            )));
-        }
+    let is_unfinished = membership_in(&store).exists();
+    let taken = [(&file, file.exists()), (&store, store.exists() && !is_unfinished)];
+    if let Some((path, _)) = taken.into_iter().find(|(_, taken)| *taken) {
+        return Err(Refusal::conflict(format!(
+            "restore: {} exists: this directory belongs to a node already; give another with --data-dir, \
+             or move that one away",
+            path.display()
+        )));
     }
     let state =
         DetachedState::from_snapshot(&restore.file).map_err(|e| unusable(&restore.file, &e))?;
     let found = json!({ "revision": state.revision(), "keys": state.keys() });
     let (state, membership, member) = alone(state, &restore.node, restore.address)?;
     make_dir(&restore.data_dir)?;
-    state.into_store(&store, &member).map_err(|e| Refusal::unavailable(chain(&e)))?;
-    membership.save(&file).map_err(|e| Refusal::internal(&e))?;
+    place(&restore.data_dir, (state, &membership, &member))?;
     Ok(json!({
         "node": membership.node,
         "cluster": membership.cluster,
@@ -110,6 +113,31 @@ pub fn restore(restore: &Restore) -> Result<Value, Refusal> {
         "revision": found["revision"],
         "keys": found["keys"],
     }))
+}
+
+/// Puts a restored store and its membership where a daemon looks for them. The membership comes with the store and goes
+/// to its own place last: a store with a membership in it is one whose restoring was cut short, and no other is.
+fn place(
+    data_dir: &Path,
+    (state, membership, member): (DetachedState, &Membership, &StoreMember),
+) -> Result<(), Refusal> {
+    let (store, new) = (store_in(data_dir), data_dir.join(RESTORED));
+    remove_dir(&new)?;
+    let rename =
+        |from: &Path, to: &Path| fs::rename(from, to).map_err(|e| disk("rename", from, &e));
+    if store.exists() {
+        // In one step, so that it is never found without its membership.
+        rename(&store, &new)?;
+        remove_dir(&new)?;
+    }
+    state.into_store(&new, member).map_err(|e| Refusal::unavailable(chain(&e)))?;
+    membership.save(&membership_in(&new)).map_err(|e| Refusal::internal(&e))?;
+    rename(&new, &store)?;
+    let sync = |dir: &Path| sync_dir(dir).map_err(|e| disk("sync", dir, &e));
+    sync(data_dir)?;
+    rename(&membership_in(&store), &membership_in(data_dir))?;
+    sync(data_dir)?;
+    sync(&store)
 }
 
 /// Makes this manager the only one of its cluster, with the state it has. The daemon must have stopped being
@@ -338,6 +366,8 @@ fn disk(action: &str, path: &Path, error: &io::Error) -> Refusal {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+    use std::ffi::OsString;
     use std::sync::Arc;
 
     use async_trait::async_trait;
@@ -490,6 +520,25 @@ mod tests {
         assert_eq!(names, [["a", "w"], ["a", "w"], ["10.0.0.1", "10.0.0.3"]]);
         let again = restored("same", "a", None).unwrap_err();
         assert!(again.contains("belongs to a node already"), "{again}");
+        // The power fails before the membership has its place; before that, before the store has.
+        let data_dir = dir.path().join("same/deep/data");
+        let unfinished = membership_in(&store_in(&data_dir));
+        fs::rename(membership_in(&data_dir), &unfinished).unwrap();
+        restored("same", "z", Some([10, 0, 0, 9])).unwrap();
+        assert_eq!(found("same").0.node, "z", "it is done anew");
+        fs::rename(membership_in(&data_dir), &unfinished).unwrap();
+        fs::rename(store_in(&data_dir), data_dir.join(RESTORED)).unwrap();
+        restored("same", "a", None).unwrap();
+        assert_eq!(found("same").0.node, "a");
+        let names = |dir: &Path| -> BTreeSet<OsString> {
+            fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().file_name()).collect()
+        };
+        assert_eq!(names(&data_dir), BTreeSet::from(["node.json", "store"].map(OsString::from)));
+        assert!(!unfinished.exists());
+        // A store that nobody says is unfinished is touched by nobody.
+        fs::remove_file(membership_in(&data_dir)).unwrap();
+        let kept = restored("same", "a", None).unwrap_err();
+        assert!(kept.contains("belongs to a node already"), "{kept}");
         // Another name at the address of a manager that is gone, and at a new one.
         for (name, address) in [("taken", [10, 0, 0, 2]), ("new", [10, 0, 0, 9])] {
             restored(name, "z", Some(address)).unwrap();

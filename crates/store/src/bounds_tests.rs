@@ -4,7 +4,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use crate::testing::{Cluster, run};
-use crate::{Put, Range, Read, Store, Tuning, Txn};
+use crate::{Put, Range, Read, ReadError, Store, Tuning, Txn};
 
 fn small() -> Tuning {
     Tuning {
@@ -100,5 +100,26 @@ fn history_is_bounded_by_bytes_too() {
         // Far fewer revisions than are kept otherwise; housekeeping does it by itself.
         little_history(store, 1 << 20).await;
         assert!(store.compact_revision() > 20, "{}", store.compact_revision());
+    });
+}
+
+#[test]
+fn a_range_of_too_many_bytes_is_refused_by_what_would_be_answered() {
+    run(async {
+        let cluster = Cluster::new(1, Tuning::default()).await;
+        let store = cluster.store(1);
+        for number in 0..20 {
+            store.put(format!("{number:02}"), vec![1; 100_000]).await.expect("written");
+        }
+        let all = Range::prefix("");
+        let keys_only = Range { keys_only: true, ..all.clone() };
+        for range in [all.clone(), keys_only, all.limit(3)] {
+            let found = store.range(range.clone(), Read::Local).await.expect("read");
+            let bytes = found.kvs.iter().map(|kv| kv.weight()).sum();
+            let within = store.range_within(range.clone(), Read::Local, bytes).await;
+            assert_eq!(within, Ok(found), "{range:?}");
+            let refused = store.range_within(range.clone(), Read::Local, bytes - 1).await;
+            assert_eq!(refused, Err(ReadError::TooLarge { bytes, limit: bytes - 1 }), "{range:?}");
+        }
     });
 }

@@ -47,9 +47,11 @@ pub struct Tuning {
     pub election_max: Duration,
     /// How long a write or a linearizable read may wait for a leader and a quorum.
     pub request_timeout: Duration,
-    /// A snapshot is written when the log holds this many entries since the last one.
+    /// A snapshot is written when the log holds this many entries since the last one; of a state that is larger than
+    /// `snapshot_bytes` so many times as that is contained in it, up to eight.
     pub snapshot_entries: u64,
-    /// A snapshot is written when the log holds this many bytes since the last one.
+    /// A snapshot is written when the log holds this many bytes since the last one, or as many as a larger state has, up to
+    /// eight times as many.
     pub snapshot_bytes: u64,
     /// Entries kept behind a snapshot, so that a member a little behind needs no snapshot.
     pub keep_entries: u64,

@@ -8,6 +8,7 @@ use openraft::ServerState;
 use openraft::async_runtime::watch::WatchReceiver;
 
 use crate::command::Command;
+use crate::config::Tuning;
 use crate::core::Core;
 use crate::log::Health;
 use crate::member::Leadership;
@@ -205,6 +206,19 @@ impl History {
     }
 }
 
+/// What a snapshot may be put off to, at most, in times of what the tuning says: with its defaults a start replays no more
+/// than 512 MiB.
+const PUT_OFF: u64 = 8;
+
+/// Whether a snapshot is due of a state of `state_bytes`, after so many bytes and entries of log. A snapshot writes the
+/// whole state, so one of a large state waits until the log is about as large: then snapshots cost no more than the log
+/// did, and a start reads at most twice the state. Of a small one they cost nothing that is worth putting off.
+fn is_due(tuning: &Tuning, state_bytes: u64, (bytes, entries): (u64, u64)) -> bool {
+    let times = (state_bytes / tuning.snapshot_bytes.max(1)).clamp(1, PUT_OFF);
+    bytes >= tuning.snapshot_bytes.saturating_mul(times)
+        || entries >= tuning.snapshot_entries.saturating_mul(times)
+}
+
 /// How much was in the log when the last snapshot was asked for.
 struct Snapshots {
     appended: u64,
@@ -221,10 +235,12 @@ impl Snapshots {
     async fn take_if_due(&mut self, core: &Core) {
         let appended = core.log.size().appended;
         let applied = *core.replica.applied().borrow();
-        let tuning = &core.config.tuning;
-        let due = appended.saturating_sub(self.appended) >= tuning.snapshot_bytes
-            || applied.saturating_sub(self.applied) >= tuning.snapshot_entries;
-        if !due {
+        let log = (appended.saturating_sub(self.appended), applied.saturating_sub(self.applied));
+        let state_bytes = {
+            let state = core.replica.state();
+            state.live_bytes() + state.history_bytes()
+        };
+        if !is_due(&core.config.tuning, state_bytes, log) {
             return;
         }
         (self.appended, self.applied) = (appended, applied);
@@ -237,6 +253,18 @@ impl Snapshots {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_large_state_is_not_written_for_little() {
+        let tuning = Tuning { snapshot_bytes: 100, snapshot_entries: 10, ..Tuning::default() };
+        for (state_bytes, bytes, entries) in
+            [(0, 100, 10), (199, 100, 10), (350, 300, 30), (800, 800, 80), (1 << 40, 800, 80)]
+        {
+            let due = |log| is_due(&tuning, state_bytes, log);
+            assert!(!due((bytes - 1, entries - 1)), "{state_bytes}");
+            assert!(due((bytes, 0)) && due((0, entries)), "{state_bytes}");
+        }
+    }
 
     #[tokio::test(start_paused = true)]
     async fn a_leader_that_no_quorum_ever_answered_is_cut_off_after_a_while() {

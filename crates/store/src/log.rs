@@ -259,6 +259,12 @@ impl Log {
         self.shared.view().cached()
     }
 
+    /// Former files that are ready to be used again.
+    #[cfg(test)]
+    pub(crate) fn spares_ready(&self) -> usize {
+        self.shared.spares.ready()
+    }
+
     #[cfg(test)]
     pub(crate) fn shared(&self) -> &Shared {
         &self.shared

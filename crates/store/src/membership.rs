@@ -152,6 +152,11 @@ impl Core {
         change: &MemberChange,
     ) -> Result<Result<(), MemberError>, Refusal> {
         let _one_at_a_time = self.changing.lock().await;
+        // One that was removed leads until the others have heard of it. The engine then still takes a change, which
+        // could never be committed; with debug assertions it stops instead.
+        if !self.voters().contains(&self.me()) {
+            return Err(Refusal::NotLeader);
+        }
         let changed = match change {
             MemberChange::Add(member) => self.add_here(member).await,
             MemberChange::AddLearner(member) => self.add_learner_here(member).await,

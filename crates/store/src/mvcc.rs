@@ -16,6 +16,8 @@ mod slot;
 #[cfg(test)]
 mod model_tests;
 #[cfg(test)]
+mod order_tests;
+#[cfg(test)]
 mod tests;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -186,7 +188,6 @@ impl State {
     }
 
     /// About how many bytes of history there are.
-    #[cfg(test)]
     pub(crate) fn history_bytes(&self) -> u64 {
         self.history_bytes
     }

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::kv::{KeyValue, prefix_end};
 
-/// A read of one key or of a range of keys, in key order.
+/// A read of one key or of a range of keys, in key order unless another is asked for.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Range {
     /// The first key.
@@ -22,6 +22,58 @@ pub struct Range {
     pub keys_only: bool,
     /// Return only the count.
     pub count_only: bool,
+    /// Leave keys out that were last written at other revisions; the limit is one of those left.
+    pub modified: Revisions,
+    /// Leave keys out that were created at other revisions.
+    pub created: Revisions,
+    /// The order to return them in, to which the limit is applied.
+    pub order: Option<Order>,
+}
+
+/// Revisions from the least to the most, both included.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Revisions {
+    /// The first.
+    pub least: u64,
+    /// The last.
+    pub most: u64,
+}
+
+impl Revisions {
+    pub(crate) fn contains(self, revision: u64) -> bool {
+        (self.least..=self.most).contains(&revision)
+    }
+}
+
+/// All.
+impl Default for Revisions {
+    fn default() -> Revisions {
+        Revisions { least: 0, most: u64::MAX }
+    }
+}
+
+/// An order of keys; what ties stays in the order of its keys, in a descending order, too.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Order {
+    /// What decides.
+    pub by: OrderBy,
+    /// The largest comes first.
+    pub descending: bool,
+}
+
+/// What an order goes by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum OrderBy {
+    /// The key, bytewise.
+    Key,
+    /// The version.
+    Version,
+    /// The revision of the creation.
+    Create,
+    /// The revision of the last write.
+    Mod,
+    /// The value, bytewise.
+    Value,
 }
 
 impl Range {
@@ -65,9 +117,9 @@ pub enum Read {
 /// The answer to a [`Range`].
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RangeResponse {
-    /// The keys found, in key order, at most `limit`.
+    /// The keys found, in the order asked for, at most `limit`.
     pub kvs: Vec<Arc<KeyValue>>,
-    /// How many keys the range holds, whatever the limit.
+    /// How many keys the range holds, whatever the limit and the bounds of revisions.
     pub count: u64,
     /// True if the limit left keys out.
     pub more: bool,

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use pontoon_store::{ANSWER_MAX, KeyValue, Range, RangeResponse};
+use pontoon_store::{ANSWER_MAX, KeyValue, Order, OrderBy, Range, RangeResponse, Revisions};
 
 use super::key_value;
 use crate::grpc::fits;
@@ -16,11 +16,10 @@ pub(super) struct Selection {
     /// 0 is no limit.
     limit: u64,
     sort: Option<(SortTarget, SortOrder)>,
-    /// Bounds of the revisions of the last write and of the creation, both inclusive; 0 is no bound, and less than 0
-    /// is a bound as in etcd.
-    modified: (i64, i64),
-    created: (i64, i64),
-    /// Everything must be seen before the limit is applied.
+    /// The revisions of the last write and of the creation.
+    modified: Revisions,
+    created: Revisions,
+    /// The limit is applied to what is sorted, not the other way round.
     whole: bool,
     keys_only: bool,
     count_only: bool,
@@ -37,6 +36,7 @@ impl Selection {
         let modified = (request.min_mod_revision, request.max_mod_revision);
         let created = (request.min_create_revision, request.max_create_revision);
         let bounded = modified != (0, 0) || created != (0, 0);
+        let (modified, created) = (revisions(modified), revisions(created));
         Ok(Selection {
             limit: u64::try_from(request.limit).unwrap_or(0),
             sort: match (target, order) {
@@ -56,16 +56,27 @@ impl Selection {
     /// What is to be read at `revision`, still without keys.
     pub(super) fn range(&self, revision: u64) -> Range {
         // One more than wanted shows that there is more.
-        let limit = if self.whole || self.limit == 0 { 0 } else { self.limit + 1 };
-        // Values are wanted to be sorted by, too.
-        let by_value = matches!(self.sort, Some((SortTarget::Value, _)));
-        let keys_only = self.keys_only && !by_value;
-        Range { revision, limit, count_only: self.count_only, keys_only, ..Range::default() }
+        let limit = if self.limit == 0 { 0 } else { self.limit + 1 };
+        Range {
+            revision,
+            limit,
+            count_only: self.count_only,
+            keys_only: self.keys_only && !self.is_by_value(),
+            order: self.sort.filter(|_| self.whole).map(order),
+            modified: self.modified,
+            created: self.created,
+            ..Range::default()
+        }
+    }
+
+    /// Values are wanted to be sorted by, even if they are not answered.
+    fn is_by_value(&self) -> bool {
+        matches!(self.sort, Some((SortTarget::Value, _)))
     }
 
     /// Bytes beyond which nothing is read, because all that is read is answered.
     pub(super) fn read_max(&self) -> usize {
-        if self.whole { usize::MAX } else { ANSWER_MAX }
+        if self.keys_only && self.is_by_value() { usize::MAX } else { ANSWER_MAX }
     }
 
     /// The answer, made of what was read; refused if it is too large.
@@ -75,15 +86,6 @@ impl Selection {
         found: RangeResponse,
     ) -> Result<proto::RangeResponse, Status> {
         let mut kvs = found.kvs;
-        let within = |(least, most): (i64, i64), revision: u64| {
-            let revision = signed(revision);
-            (least == 0 || revision >= least) && (most == 0 || revision <= most)
-        };
-        if self.whole {
-            kvs.retain(|kv| {
-                within(self.modified, kv.mod_revision) && within(self.created, kv.create_revision)
-            });
-        }
         let limit = usize::try_from(self.limit).unwrap_or(usize::MAX);
         if !self.whole && limit > 0 {
             // A range of two parts was read up to the limit in each.
@@ -103,7 +105,25 @@ impl Selection {
     }
 }
 
-/// Sorts; what ties stays in the order of its keys, in a descending order, too.
+/// Bounds, both inclusive, as etcd takes them: 0 is none, and less than 0 is one like any other.
+fn revisions((least, most): (i64, i64)) -> Revisions {
+    let bound = |revision| u64::try_from(revision).unwrap_or(0);
+    Revisions { least: bound(least), most: if most == 0 { u64::MAX } else { bound(most) } }
+}
+
+/// The order in which the store answers.
+fn order((target, order): (SortTarget, SortOrder)) -> Order {
+    let by = match target {
+        SortTarget::Key => OrderBy::Key,
+        SortTarget::Version => OrderBy::Version,
+        SortTarget::Create => OrderBy::Create,
+        SortTarget::Mod => OrderBy::Mod,
+        SortTarget::Value => OrderBy::Value,
+    };
+    Order { by, descending: order == SortOrder::Descend }
+}
+
+/// Sorts what was read in two parts, or in the order of its keys; what ties stays in the order of its keys, in a descending order, too.
 fn sort(kvs: &mut [Arc<KeyValue>], target: SortTarget, order: SortOrder) {
     kvs.sort_by(|a, b| {
         let ascending = match target {

@@ -1,6 +1,7 @@
 //! Who gives the writer its turns: a thread that may wait for the disk as long as it takes.
 
 use std::io;
+use std::ops::ControlFlow;
 use std::sync::{Arc, Condvar, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 
@@ -44,13 +45,24 @@ pub(super) fn start(shared: Arc<Shared>, writer: Writer) -> io::Result<Option<Jo
     std::thread::Builder::new().name("store-log".to_owned()).spawn(work).map(Some)
 }
 
-/// Runs something beside the log.
-pub(super) fn beside(name: &str, work: impl FnOnce() + Send + 'static) -> io::Result<()> {
+/// Does something beside the log, step by step until one says that it was the last.
+pub(super) fn beside(
+    name: &str,
+    mut step: impl FnMut() -> ControlFlow<()> + Send + 'static,
+) -> io::Result<()> {
     #[cfg(test)]
     if crate::simulation::host::is_simulated() {
-        crate::runtime::spawn_blocking(work);
+        crate::runtime::spawn(async move {
+            loop {
+                tokio::time::sleep(crate::simulation::disk::latency()).await;
+                if step().is_break() {
+                    return;
+                }
+            }
+        });
         return Ok(());
     }
+    let work = move || while step().is_continue() {};
     std::thread::Builder::new().name(name.to_owned()).spawn(work).map(drop)
 }
 

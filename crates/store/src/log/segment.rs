@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use super::Position;
 use super::record::{u32_at, u64_at};
-use super::spare::Spare;
+use super::spare::{Spare, discard};
 use crate::disk::{self, File, sync_dir};
 
 /// Bytes of a file's header.
@@ -44,10 +44,13 @@ impl Segment {
         let path = path(dir, seq);
         let len = FILE_HEADER as u64;
         if let Some(Spare { path: old, file }) = spare {
-            file.write_all_at(&encode(seq, prev, reset), 0)?;
-            file.sync_data()?;
-            disk::rename(&old, &path)?;
-            sync_dir(dir)?;
+            let made = file
+                .write_all_at(&encode(seq, prev, reset), 0)
+                .and_then(|()| file.sync_data())
+                .and_then(|()| disk::rename(&old, &path))
+                .and_then(|()| sync_dir(dir));
+            // Nobody else would.
+            made.inspect_err(|_| discard(&old))?;
             return Ok(Segment { seq, path, file: Arc::new(file), prev, reset, len, last: prev });
         }
         let unfinished = path.with_extension("new");

@@ -5,7 +5,9 @@
 //! they held is gone before they are: bytes that never reached the disk are zeros in an old file as
 //! in a new one, and recovery need not tell the bytes of two lives apart.
 
+use std::collections::VecDeque;
 use std::io;
+use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -17,8 +19,8 @@ use crate::disk::{self, File, sync_dir};
 pub(super) const SUFFIX: &str = ".spare";
 
 /// Bytes written at a time, each with a sync of its own, so that a sync of the log waits for no
-/// more than that.
-const STEP: usize = 1 << 20;
+/// more than that. Files of tests are small and have several such steps, too.
+const STEP: usize = if cfg!(test) { 4 << 10 } else { 1 << 20 };
 
 /// A file full of zeros, on disk as such.
 #[derive(Debug)]
@@ -33,6 +35,23 @@ pub(super) struct Spares {
     most: usize,
     bytes: u64,
     shared: Arc<Mutex<Ready>>,
+}
+
+/// Files of the log on their way out, oldest first, as far as that is not done.
+#[derive(Debug, Default)]
+pub(super) struct Leaving {
+    files: VecDeque<(PathBuf, Option<Arc<File>>)>,
+    /// Has its new name, and is not filled with zeros yet.
+    renamed: Option<Spare>,
+    /// Names were changed that are not durable.
+    unsynced: bool,
+}
+
+impl Leaving {
+    /// Adds the next file.
+    pub(super) fn add(&mut self, path: PathBuf, file: Arc<File>) {
+        self.files.push_back((path, Some(file)));
+    }
 }
 
 #[derive(Debug, Default)]
@@ -55,26 +74,31 @@ impl Spares {
     }
 
     /// Takes files out of use: the name of one is changed if there are not enough, the others are removed. A file
-    /// must be nobody else's, or it is removed, too: someone still reads it. Durable when it returns.
-    pub(super) fn give(&self, dir: &Path, old: Vec<(PathBuf, Arc<File>)>) -> io::Result<()> {
-        let mut wanted = {
+    /// must be nobody else's, or it is removed, too: someone still reads it. Durable when it returns; what failed is
+    /// still in `leaving`, and done when this is called again.
+    pub(super) fn give(&self, dir: &Path, leaving: &mut Leaving) -> io::Result<()> {
+        let wanted = {
             let ready = lock(&self.shared);
             ready.busy == 0 && ready.files.len() < self.most
         };
-        let mut kept = None;
-        for (path, file) in old {
-            let Some(file) = Arc::into_inner(file).filter(|_| wanted) else {
-                disk::remove_file(&path)?;
-                continue;
-            };
-            let spare = Spare { path: path.with_extension(&SUFFIX[1..]), file };
-            disk::rename(&path, &spare.path)?;
-            wanted = false;
-            kept = Some(spare);
+        // The oldest first: what is left, whenever that is, has no hole.
+        while let Some((path, file)) = leaving.files.front_mut() {
+            let wanted = wanted && leaving.renamed.is_none();
+            let mine = file.take().filter(|_| wanted).and_then(Arc::into_inner);
+            match mine.map(|file| rename(path, file)) {
+                Some(Ok(spare)) => leaving.renamed = Some(spare),
+                // A new name can take space where removing an old one takes none.
+                Some(Err(_)) | None => disk::remove_file(path)?,
+            }
+            leaving.unsynced = true;
+            leaving.files.pop_front();
         }
-        sync_dir(dir)?;
+        if leaving.unsynced {
+            sync_dir(dir)?;
+            leaving.unsynced = false;
+        }
         // Not before: zeros under the name of a file of the log would be taken for damage after a power cut.
-        kept.map_or(Ok(()), |spare| self.make_ready(spare))
+        leaving.renamed.take().map_or(Ok(()), |spare| self.make_ready(spare))
     }
 
     /// Fills a file with zeros on a thread of its own.
@@ -84,19 +108,27 @@ impl Spares {
             ready.busy += 1;
             ready.given_up
         };
-        let (shared, bytes, path) = (Arc::clone(&self.shared), self.bytes, spare.path.clone());
+        let (shared, path) = (Arc::clone(&self.shared), spare.path.clone());
+        let mut zeroing = Some(Zeroing { spare, bytes: self.bytes, at: 0, next: Step::Length });
         let work = move || {
-            let zeroed = zero(&spare.file, bytes, || lock(&shared).given_up == given_up);
+            let Some(mut going) = zeroing.take() else { return ControlFlow::Break(()) };
+            let wanted = lock(&shared).given_up == given_up;
+            let done = if wanted { going.step() } else { Ok(ControlFlow::Break(())) };
+            if matches!(done, Ok(ControlFlow::Continue(()))) {
+                zeroing = Some(going);
+                return ControlFlow::Continue(());
+            }
             let mut ready = lock(&shared);
             ready.busy -= 1;
-            match zeroed {
-                Ok(true) if ready.given_up == given_up => ready.files.push(spare),
-                Ok(_) => discard(&spare.path),
+            match done {
+                Ok(_) if wanted && ready.given_up == given_up => ready.files.push(going.spare),
+                Ok(_) => discard(&going.spare.path),
                 Err(error) => {
                     tracing::debug!(%error, "a file of the log is not used again");
-                    discard(&spare.path);
+                    discard(&going.spare.path);
                 }
             }
+            ControlFlow::Break(())
         };
         driver::beside("store-spare", work).or_else(|_| {
             lock(&self.shared).busy -= 1;
@@ -128,26 +160,60 @@ impl Drop for Spares {
     }
 }
 
-fn discard(path: &Path) {
+fn rename(path: &Path, file: File) -> io::Result<Spare> {
+    let spare = Spare { path: path.with_extension(&SUFFIX[1..]), file };
+    disk::rename(path, &spare.path)?;
+    Ok(spare)
+}
+
+/// Removes the file of a spare that nobody has any more.
+pub(super) fn discard(path: &Path) {
     if let Err(error) = disk::remove_file(path) {
         tracing::debug!(path = %path.display(), %error, "a spare file stays until the next start");
     }
 }
 
-/// Writes zeros over all of a file and gives it that length; false if it was not to go on.
-fn zero(file: &File, bytes: u64, go_on: impl Fn() -> bool) -> io::Result<bool> {
-    let zeros = vec![0; STEP];
-    file.set_len(bytes)?;
-    let mut at = 0;
-    while at < bytes {
-        if !go_on() {
-            return Ok(false);
-        }
-        let len = usize::try_from(bytes - at).unwrap_or(STEP).min(STEP);
-        file.write_all_at(&zeros[..len], at)?;
-        file.sync_data()?;
-        at += len as u64;
+/// A file that is being filled with zeros, step by step: each may wait for the disk.
+struct Zeroing {
+    spare: Spare,
+    bytes: u64,
+    at: u64,
+    next: Step,
+}
+
+#[derive(Clone, Copy)]
+enum Step {
+    /// Give it its length.
+    Length,
+    Write,
+    Sync,
+}
+
+impl Zeroing {
+    /// Does one step; a break is the end.
+    fn step(&mut self) -> io::Result<ControlFlow<()>> {
+        let file = &self.spare.file;
+        let left = self.bytes - self.at;
+        self.next = match self.next {
+            Step::Length => {
+                file.set_len(self.bytes)?;
+                Step::Write
+            }
+            Step::Write => {
+                let len = usize::try_from(left).unwrap_or(STEP).min(STEP);
+                file.write_all_at(&vec![0; len], self.at)?;
+                self.at += len as u64;
+                Step::Sync
+            }
+            Step::Sync if left > 0 => {
+                file.sync_data()?;
+                Step::Write
+            }
+            Step::Sync => {
+                file.sync_all()?;
+                return Ok(ControlFlow::Break(()));
+            }
+        };
+        Ok(ControlFlow::Continue(()))
     }
-    file.sync_all()?;
-    Ok(true)
 }

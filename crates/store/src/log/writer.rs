@@ -14,6 +14,7 @@ use super::ballot::Ballot;
 use super::disk::is_full;
 use super::record::{Kind, Record};
 use super::segment::{FILE_HEADER, Segment};
+use super::spare::Leaving;
 use super::view::Place;
 use super::{Done, Health, Position, Shared};
 use crate::disk::{self, sync_dir};
@@ -65,13 +66,14 @@ pub(super) enum Turn {
 enum Held {
     Group(Group),
     Purge { upto: Position, keep: u64, done: Done },
+    Truncate { next: u64, done: Done },
 }
 
 impl Held {
     fn end(self, result: &io::Result<()>) {
         let done = match self {
             Held::Group(group) => group.done,
-            Held::Purge { done, .. } => vec![done],
+            Held::Purge { done, .. } | Held::Truncate { done, .. } => vec![done],
         };
         for done in done {
             done(match result {
@@ -94,6 +96,8 @@ pub(super) struct Writer {
     shared: Arc<Shared>,
     ballot: Ballot,
     segments: Vec<Segment>,
+    /// Files that are not wanted any more.
+    leaving: Leaving,
     segment_bytes: u64,
     /// Noted, but not yet in the log.
     committed: Option<Position>,
@@ -114,6 +118,7 @@ impl Writer {
             shared,
             ballot,
             segments,
+            leaving: Leaving::default(),
             segment_bytes,
             committed: None,
             buffer: Vec::new(),
@@ -154,8 +159,7 @@ impl Writer {
                 self.report(result, done);
             }
             Job::Truncate { next, done } => {
-                let result = self.truncate(next);
-                self.report(result, done);
+                return self.try_again(Held::Truncate { next, done });
             }
             Job::Purge { upto, keep, done } => {
                 return self.try_again(Held::Purge { upto, keep, done });
@@ -164,12 +168,14 @@ impl Writer {
         Turn::More
     }
 
-    /// Writes what needs space. Nothing was acknowledged, so a group that does not fit is cut off and
-    /// written again when there is space; purging can need a new file.
+    /// Does what needs space. Nothing was acknowledged, so a group that does not fit is cut off and
+    /// written again when there is space; purging can need a new file, and whatever changes names an open directory.
+    /// Each can be done again from the beginning.
     fn try_again(&mut self, held: Held) -> Turn {
         let mut result = match &held {
             Held::Group(group) => self.write_group(&group.records),
             Held::Purge { upto, keep, .. } => self.purge(*upto, *keep),
+            Held::Truncate { next, .. } => self.truncate(*next),
         };
         match &result {
             Ok(()) => self.has_space(),
@@ -311,10 +317,14 @@ impl Writer {
         };
         // Later files go first, so that a crash leaves no hole.
         if let Some(place) = place {
-            while self.segments.last().is_some_and(|segment| segment.seq > place.seq) {
-                let segment = self.segments.pop().expect("it was just there");
-                disk::remove_file(&segment.path)?;
+            while let Some(segment) = self.segments.last().filter(|last| last.seq > place.seq) {
+                match disk::remove_file(&segment.path) {
+                    // It was removed before the disk was full.
+                    Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                    removed => removed?,
+                }
                 sync_dir(&self.shared.dir)?;
+                self.segments.pop();
             }
             let segment = self.segments.last_mut().expect("the place's file is there");
             segment.file.set_len(place.offset)?;
@@ -351,14 +361,9 @@ impl Writer {
     }
 
     fn remove(&mut self, old: Vec<Segment>) -> io::Result<()> {
-        if old.is_empty() {
-            self.resize(0);
-            return Ok(());
-        }
-        let old = old.into_iter().map(|segment| (segment.path, segment.file)).collect();
-        self.shared.spares.give(&self.shared.dir, old)?;
+        old.into_iter().for_each(|segment| self.leaving.add(segment.path, segment.file));
         self.resize(0);
-        Ok(())
+        self.shared.spares.give(&self.shared.dir, &mut self.leaving)
     }
 
     fn resize(&self, written: u64) {

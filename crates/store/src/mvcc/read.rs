@@ -4,7 +4,7 @@ use super::packed::{Key, Packed};
 use super::room::Room;
 use super::{State, bounds};
 use crate::error::ReadError;
-use crate::range::{Range, RangeResponse};
+use crate::range::{Order, OrderBy, Range, RangeResponse};
 use crate::txn::{OpResponse, TxnResponse};
 
 /// What a range holds, still as the state keeps it.
@@ -19,6 +19,14 @@ impl Found {
     /// About how many bytes the answer has.
     pub(crate) fn bytes(&self) -> usize {
         self.bytes
+    }
+
+    fn take(&mut self, key: &Key, packed: &Packed, room: &mut Room) {
+        if room.take(key, packed, self.keys_only) {
+            let value = if self.keys_only { packed.value().len() } else { 0 };
+            self.bytes += packed.weight(key) - value;
+            self.kvs.push((Key::clone(key), packed.clone()));
+        }
     }
 
     /// The answer, for which the state is not needed any more.
@@ -55,6 +63,25 @@ impl FoundTxn {
     }
 }
 
+fn is_wanted(range: &Range, packed: &Packed) -> bool {
+    let numbers = packed.numbers();
+    range.modified.contains(numbers.mod_revision) && range.created.contains(numbers.create_revision)
+}
+
+fn sort(kvs: &mut [(Key, Packed)], order: Order) {
+    kvs.sort_by(|(key, a), (other, b)| {
+        let (one, two) = (a.numbers(), b.numbers());
+        let ascending = match order.by {
+            OrderBy::Key => key.cmp(other),
+            OrderBy::Version => one.version.cmp(&two.version),
+            OrderBy::Create => one.create_revision.cmp(&two.create_revision),
+            OrderBy::Mod => one.mod_revision.cmp(&two.mod_revision),
+            OrderBy::Value => a.value().cmp(b.value()),
+        };
+        if order.descending { ascending.reverse() } else { ascending }
+    });
+}
+
 impl State {
     /// Reads a range.
     pub(crate) fn range(&self, range: &Range) -> Result<RangeResponse, ReadError> {
@@ -69,20 +96,31 @@ impl State {
 
     /// Finds what is in a range whose revision is known to be readable, as far as there is room for it.
     pub(super) fn select(&self, range: &Range, room: &mut Room) -> Found {
-        let mut answer = RangeResponse { revision: self.revision, ..RangeResponse::default() };
-        let (mut kvs, mut bytes) = (Vec::new(), 0);
+        let answer = RangeResponse { revision: self.revision, ..RangeResponse::default() };
+        let mut found = Found { answer, kvs: Vec::new(), keys_only: range.keys_only, bytes: 0 };
         let limit = if range.limit == 0 { u64::MAX } else { range.limit };
+        let (mut count, mut wanted, mut unordered) = (0, 0, Vec::new());
         self.visit(range, |key, packed| {
-            answer.count += 1;
-            let wanted = !range.count_only && answer.count <= limit;
-            if wanted && room.take(key, packed, range.keys_only) {
-                let value = if range.keys_only { packed.value().len() } else { 0 };
-                bytes += packed.weight(key) - value;
-                kvs.push((Key::clone(key), packed.clone()));
+            count += 1;
+            if range.count_only || !is_wanted(range, packed) {
+                return;
+            }
+            wanted += 1;
+            if range.order.is_some() {
+                unordered.push((Key::clone(key), packed.clone()));
+            } else if wanted <= limit {
+                found.take(key, packed, room);
             }
         });
-        answer.more = !range.count_only && answer.count > limit;
-        Found { answer, kvs, keys_only: range.keys_only, bytes }
+        if let Some(order) = range.order {
+            sort(&mut unordered, order);
+            let limit = usize::try_from(limit).unwrap_or(usize::MAX);
+            let ordered = unordered.iter().take(limit);
+            ordered.for_each(|(key, packed)| found.take(key, packed, room));
+        }
+        found.answer.count = count;
+        found.answer.more = wanted > limit;
+        found
     }
 
     fn visit(&self, range: &Range, mut each: impl FnMut(&Key, &Packed)) {

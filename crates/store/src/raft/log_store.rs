@@ -182,3 +182,69 @@ impl RaftLogStorage<Types> for LogStore {
         written(self.log.purge(position(&upto), keep)).await
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::FileExt;
+
+    use super::*;
+    use crate::log::LogTuning;
+
+    fn open(dir: &std::path::Path) -> Log {
+        let tuning = LogTuning { segment_bytes: 4096, spares: 2 };
+        Log::open(dir, 1, tuning).expect("the log opens").0
+    }
+
+    fn append(log: &Log, index: u64, term: u64) {
+        let (sender, receiver) = std::sync::mpsc::channel();
+        let payload = Bytes::from(vec![1; 1500]);
+        let record = Record { index, term, kind: Kind::Commands, payload };
+        log.append(vec![record], Box::new(move |done| sender.send(done).unwrap()));
+        receiver.recv().unwrap().expect("it is written");
+    }
+
+    /// A log of ten entries in several files, none of them in memory.
+    fn on_disk() -> (tempfile::TempDir, Log) {
+        let dir = tempfile::tempdir().unwrap();
+        let log = open(dir.path());
+        (0..10).for_each(|index| append(&log, index, 1));
+        drop(log);
+        let log = open(dir.path());
+        (dir, log)
+    }
+
+    fn indexes(entries: &[LogEntry]) -> Vec<u64> {
+        entries.iter().map(|entry| entry.log_id().index()).collect()
+    }
+
+    #[test]
+    fn what_is_cut_off_while_it_is_read_is_not_taken_for_damage() {
+        for next in 0..10 {
+            for again in [false, true] {
+                let (_dir, log) = on_disk();
+                let found = log.find(0, 10, usize::MAX);
+                assert!(!found.iter().any(Stored::is_here));
+                log.truncate(next).blocking_recv().unwrap().expect("it is cut off");
+                if again {
+                    // Others, of which the first are where the former ones were.
+                    (next..10).for_each(|index| append(&log, index, 2));
+                }
+                let read = load(&log, &found).expect("nothing is damaged");
+                let read = indexes(&read);
+                // A file that was removed as a whole can still be read.
+                assert!(read.len() as u64 >= next, "{read:?} of those before {next}");
+                assert_eq!(read, (0..read.len() as u64).collect::<Vec<_>>());
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_damaged_while_it_is_there_is_an_error() {
+        let (dir, log) = on_disk();
+        let found = log.find(0, 10, usize::MAX);
+        let first = dir.path().join("log/0000000000000001.log");
+        let file = std::fs::File::options().write(true).open(first).unwrap();
+        file.write_all_at(b"damage", 1000).unwrap();
+        assert!(load(&log, &found).is_err());
+    }
+}

@@ -103,6 +103,10 @@ impl Machine {
                     snapshots.put_aside(bad.iter().map(|(name, _)| *name));
                     return Ok(Machine::new(snapshots, meta, state));
                 }
+                // That says nothing of the snapshot.
+                Err(OpenError::Io { source, action, path }) if is_full(&source) => {
+                    return Err(OpenError::Io { source, action, path });
+                }
                 Err(error) => {
                     tracing::error!(%error, "a snapshot cannot be restored");
                     bad.push((name, error));

@@ -7,7 +7,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
-use futures::stream::BoxStream;
+use futures::future::Either;
+use futures::stream::{BoxStream, SplitSink};
 use futures::{SinkExt, Stream, StreamExt};
 use openraft::errors::{NetworkError, RPCError, ReplicationClosed, StreamingError, Unreachable};
 use openraft::network::{Backoff, RPCOption, RaftNetworkFactory, RaftNetworkV2};
@@ -20,10 +21,10 @@ use super::append::{AppendResult, AppendSession, Idle};
 use super::lane::{CallError, CallLane};
 use super::machine::{SnapshotData, blocking};
 use super::types::{Snapshot, Types, Vote};
-use super::wire::{Answer, Call, Lane, SnapshotHead, connect, decode, encode};
+use super::wire::{Answer, Call, Declined, Frames, Lane, SnapshotHead, connect, decode, encode};
 use crate::disk::File;
 use crate::member::{Member, MemberId};
-use crate::runtime;
+use crate::runtime::{self, Instant};
 use crate::transport::Transport;
 
 /// How long a vote may take: it is written to disk on the other side.
@@ -33,6 +34,9 @@ const VOTE_TIMEOUT: Duration = Duration::from_secs(2);
 const INSTALL_TIMEOUT: Duration = Duration::from_secs(300);
 
 const CHUNK: usize = 256 << 10;
+
+/// How often it is said that a member takes no snapshot, which is tried again all the time.
+const SAY_AGAIN: Duration = Duration::from_secs(30);
 
 /// The members that were ever called, each with its connections.
 #[derive(Clone)]
@@ -49,6 +53,8 @@ pub(crate) struct Peer {
     urgent: CallLane,
     /// Forwarded requests.
     calls: CallLane,
+    /// When it was last said that it takes no snapshot.
+    said: Mutex<Option<Instant>>,
 }
 
 impl Network {
@@ -70,6 +76,7 @@ impl Network {
             transport: Arc::clone(transport),
             urgent: CallLane::new(member.clone(), Arc::clone(transport)),
             calls: CallLane::new(member.clone(), Arc::clone(transport)),
+            said: Mutex::new(None),
         });
         peers.insert(member.id, Arc::clone(&peer));
         peer
@@ -99,6 +106,14 @@ impl Peer {
     /// Asks something of the member.
     pub(crate) async fn call(&self, call: Call, timeout: Duration) -> Result<Answer, CallError> {
         self.calls.call(call, timeout).await
+    }
+
+    fn say_unsent(&self, error: &io::Error) {
+        let mut said = self.said.lock().unwrap_or_else(PoisonError::into_inner);
+        if said.is_none_or(|said| said.elapsed() > SAY_AGAIN) {
+            *said = Some(Instant::now());
+            tracing::warn!(to = %self.member.name, %error, "a snapshot could not be sent");
+        }
     }
 
     async fn urgent(&self, call: Call) -> Result<Answer, RPCError<Types>> {
@@ -217,9 +232,10 @@ impl RaftNetworkV2<Types> for Link {
         tokio::select! {
             biased;
             closed = cancel => Err(closed.into()),
-            sent = send_snapshot(&self.peer, vote, snapshot) => {
-                sent.map_err(|error| Unreachable::new(&error).into())
-            }
+            sent = send_snapshot(&self.peer, vote, snapshot) => sent.map_err(|error| {
+                self.peer.say_unsent(&error);
+                Unreachable::new(&error).into()
+            }),
         }
     }
 
@@ -244,22 +260,41 @@ async fn send_snapshot(
     vote: Vote,
     snapshot: Snapshot,
 ) -> io::Result<SnapshotResponse<Types>> {
-    let mut frames = connect(&*peer.transport, &peer.member, Lane::Snapshot).await?;
+    let frames = connect(&*peer.transport, &peer.member, Lane::Snapshot).await?;
     let file = snapshot.snapshot.file;
     let bytes = file.len()?;
     tracing::info!(to = %peer.member.name, bytes, "sending a snapshot");
-    frames.send(encode(&SnapshotHead { vote, meta: snapshot.meta, bytes })?).await?;
+    let head = encode(&SnapshotHead { vote, meta: snapshot.meta, bytes })?;
+    let (sink, mut stream) = frames.split();
+    let send = Box::pin(send_file(sink, head, (file, bytes)));
+    // One that declines does so before it has received all.
+    let answer = match futures::future::select(stream.next(), send).await {
+        Either::Left((answer, _)) => answer,
+        Either::Right((sent, answer)) => {
+            let _open = sent?;
+            runtime::timeout(INSTALL_TIMEOUT, answer)
+                .await
+                .map_err(|_| io::Error::from(io::ErrorKind::TimedOut))?
+        }
+    };
+    let answer: Result<Vote, Declined> = decode(&answer.ok_or(io::ErrorKind::UnexpectedEof)??)?;
+    answer.map(SnapshotResponse::new).map_err(|declined| io::Error::other(declined.bounded()))
+}
+
+/// Sends all of a snapshot; the way is kept for as long as an answer is wanted.
+async fn send_file(
+    mut sink: SplitSink<Frames, Bytes>,
+    head: Bytes,
+    (file, bytes): (Arc<File>, u64),
+) -> io::Result<SplitSink<Frames, Bytes>> {
+    sink.send(head).await?;
     let mut at = 0;
     while at < bytes {
         let chunk = read_chunk(Arc::clone(&file), at, bytes).await?;
         at += chunk.len() as u64;
-        frames.send(chunk).await?;
+        sink.send(chunk).await?;
     }
-    let answer = runtime::timeout(INSTALL_TIMEOUT, frames.next())
-        .await
-        .map_err(|_| io::Error::from(io::ErrorKind::TimedOut))?;
-    let answer: Result<Vote, String> = decode(&answer.ok_or(io::ErrorKind::UnexpectedEof)??)?;
-    answer.map(SnapshotResponse::new).map_err(io::Error::other)
+    Ok(sink)
 }
 
 async fn read_chunk(file: Arc<File>, at: u64, end: u64) -> io::Result<Bytes> {
@@ -270,4 +305,62 @@ async fn read_chunk(file: Arc<File>, at: u64, end: u64) -> io::Result<Bytes> {
         Ok(Bytes::from(chunk))
     })
     .await
+}
+
+#[cfg(test)]
+mod tests {
+    use async_trait::async_trait;
+    use tokio::net::{TcpListener, TcpStream};
+
+    use super::super::types::SnapshotMeta;
+    use super::*;
+    use crate::testing::{Cluster, member, run};
+    use crate::transport::BoxedStream;
+    use crate::{Store, Tuning, disk};
+
+    /// The way to one store over the kernel's sockets, which drop what was sent when they are closed over what was not
+    /// read.
+    struct Tcp(Store);
+
+    #[async_trait]
+    impl Transport for Tcp {
+        async fn connect(&self, _: &Member) -> io::Result<BoxedStream> {
+            let listener = TcpListener::bind("127.0.0.1:0").await?;
+            let near = TcpStream::connect(listener.local_addr()?).await?;
+            let (far, _) = listener.accept().await?;
+            let store = self.0.clone();
+            tokio::spawn(async move { store.serve(Box::new(far)).await });
+            Ok(Box::new(near))
+        }
+    }
+
+    #[test]
+    fn who_sends_what_is_declined_hears_why() {
+        run(async {
+            let cluster = Cluster::new(1, Tuning::default()).await;
+            let network = Network::new(Arc::new(Tcp(cluster.store(1).clone())));
+            let peer = network.peer(&member(1));
+            let dir = tempfile::tempdir().unwrap();
+            // Twice what the disk has; the file itself has holes.
+            let file = File::create(&dir.path().join("large")).unwrap();
+            file.set_len(disk::free_space(&cluster.dir(1)).unwrap() * 2).unwrap();
+            let file = Arc::new(file);
+            for _ in 0..5 {
+                let snapshot = SnapshotData { file: Arc::clone(&file), received: None };
+                let snapshot = Snapshot { meta: SnapshotMeta::default(), snapshot };
+                let sent = send_snapshot(&peer, Vote::new(9, 9), snapshot).await;
+                let error = sent.expect_err("there is no space").to_string();
+                assert!(error.contains("free on the disk"), "{error}");
+            }
+        });
+    }
+
+    #[test]
+    fn a_reason_is_short_however_long_it_is() {
+        let long = io::Error::other("ä".repeat(1 << 20));
+        assert!(encode(&Declined::because(&long)).unwrap().len() < 2000);
+        let sent = encode(&long.to_string()).unwrap();
+        let told: Declined = decode(&sent).unwrap();
+        assert!(told.bounded().to_string().len() < 2000);
+    }
 }

@@ -2,6 +2,7 @@
 
 use std::io::{self, Write};
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -12,8 +13,8 @@ use tokio::sync::{Semaphore, mpsc};
 use super::machine::{SnapshotData, blocking, load};
 use super::types::{Engine, Snapshot, Types, Vote};
 use super::wire::{
-    Answer, Call, Frames, Lane, MAX_FRAME, Refusal, Request, Response, SnapshotHead, accept,
-    decode, encode, frames,
+    Answer, Call, Declined, Frames, Lane, MAX_FRAME, Refusal, Request, Response, SnapshotHead,
+    accept, decode, encode, frames,
 };
 use crate::command::Outcome;
 use crate::disk::{self, File};
@@ -27,6 +28,9 @@ const CONCURRENT: usize = 1024;
 
 /// Bytes of a frame besides the answers in it that have their full size.
 const FRAME_HEAD: usize = 64 << 10;
+
+/// How long one who sends a snapshot that was declined is given to hear so.
+const DECLINING: Duration = Duration::from_secs(5);
 
 /// Requests of one connection that wait for the engine.
 const APPENDS: usize = 8;
@@ -152,10 +156,16 @@ impl Server {
             Ok(vote) => Ok(vote),
             Err(error) => {
                 tracing::warn!(%error, "a snapshot was not installed");
-                Err(error.to_string())
+                Err(Declined::because(&error))
             }
         };
-        frames.send(encode::<Result<Vote, String>>(&answer)?).await
+        frames.send(encode(&answer)?).await?;
+        if answer.is_err() {
+            // A connection that is closed while something in it was not read may lose what was said last.
+            let rest = async { while let Some(Ok(_)) = frames.next().await {} };
+            runtime::timeout(DECLINING, rest).await.ok();
+        }
+        Ok(())
     }
 
     /// Writes a snapshot to disk, checks all of it, and only then gives it to the engine.
@@ -303,7 +313,7 @@ mod tests {
         }
     }
 
-    async fn send(store: &Store, head: SnapshotHead, content: Bytes) -> Result<Vote, String> {
+    async fn send(store: &Store, head: SnapshotHead, content: Bytes) -> Result<Vote, Declined> {
         let way = To(store.clone());
         let mut frames = connect(&way, &member(1), Lane::Snapshot).await.expect("connected");
         frames.send(encode(&head).unwrap()).await.expect("sent");
@@ -339,6 +349,7 @@ mod tests {
             // One for which there is no space is not even received.
             let head = SnapshotHead { vote: now, meta, bytes: 1 << 60 };
             let refused = send(store, head, Bytes::new()).await.expect_err("too large");
+            let refused = refused.to_string();
             assert!(refused.contains("free on the disk"), "{refused}");
             assert_eq!(files().len(), 1);
         });

@@ -23,7 +23,7 @@ use crate::transport::{BoxedStream, Transport};
 pub(super) const MAX_FRAME: usize = 64 << 20;
 
 /// The version of this protocol.
-const VERSION: u8 = 2;
+const VERSION: u8 = 3;
 
 /// How long a connection may take to be made.
 pub(super) const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
@@ -123,6 +123,26 @@ pub(super) struct SnapshotHead {
     pub(super) vote: Vote,
     pub(super) meta: SnapshotMeta,
     pub(super) bytes: u64,
+}
+
+/// Letters of a [`Declined`] that are sent, and taken down.
+const REASON_MAX: usize = 500;
+
+/// Why a snapshot was not installed, in words.
+#[derive(Debug, Serialize, Deserialize, thiserror::Error)]
+#[error("the other side declined the snapshot: {0}")]
+pub(super) struct Declined(String);
+
+impl Declined {
+    /// As it is sent: some errors say much.
+    pub(super) fn because(error: &io::Error) -> Declined {
+        Declined(error.to_string()).bounded()
+    }
+
+    /// The same, of no more letters than are wanted.
+    pub(super) fn bounded(self) -> Declined {
+        Declined(self.0.chars().take(REASON_MAX).collect())
+    }
 }
 
 /// Cuts a stream into frames.

@@ -1,4 +1,5 @@
-//! A simulated disk: what was not synced is lost, or half of it, when the power fails.
+//! A simulated disk: what was not synced is lost, or half of it, when the power fails. It can be full, and the process
+//! that uses it can have too many open files.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
@@ -10,6 +11,9 @@ use super::dice::Dice;
 use super::host;
 
 const SECTOR: usize = 512;
+
+/// With less space than this a directory may have none for a name.
+const BLOCK: u64 = 4096;
 
 /// The disk of the host whose code runs.
 pub(crate) fn here() -> Option<Arc<Disk>> {
@@ -42,6 +46,8 @@ struct Inner {
     dice: Dice,
     /// Bytes that fit.
     capacity: Option<u64>,
+    /// Files and directories that can still be opened.
+    handles: Option<u64>,
     /// Changes until the power fails.
     fuse: Option<u64>,
     frozen: bool,
@@ -161,6 +167,24 @@ impl Inner {
         if self.frozen { Err(io::Error::other("the power is off")) } else { Ok(()) }
     }
 
+    /// Called before a file is opened, or a directory.
+    fn opening(&mut self) -> io::Result<()> {
+        match &mut self.handles {
+            None => Ok(()),
+            Some(0) => Err(rustix::io::Errno::MFILE.into()),
+            Some(left) => {
+                *left -= 1;
+                Ok(())
+            }
+        }
+    }
+
+    /// Called before a name is given, and before names are written down.
+    fn naming(&mut self) -> io::Result<()> {
+        let full = self.free() < BLOCK && self.dice.chance(30);
+        if full { Err(io::ErrorKind::StorageFull.into()) } else { Ok(()) }
+    }
+
     fn rename_unsynced(&mut self, change: NameChange) {
         change.apply(&mut self.names);
         self.unsynced.push(change);
@@ -177,6 +201,7 @@ impl Disk {
                 inodes: Vec::new(),
                 dice,
                 capacity: None,
+                handles: None,
                 fuse: None,
                 frozen: false,
                 lies: false,
@@ -203,6 +228,11 @@ impl Disk {
     pub(crate) fn leave_space(&self, bytes: Option<u64>) {
         let mut inner = self.inner();
         inner.capacity = bytes.map(|bytes| inner.used() + bytes);
+    }
+
+    /// The process can open only so many files more, or as many as it likes; those that are open it can use.
+    pub(crate) fn leave_handles(&self, handles: Option<u64>) {
+        self.inner().handles = handles;
     }
 
     /// Bytes that still fit.
@@ -245,6 +275,7 @@ impl Disk {
 
     pub(crate) fn create(self: &Arc<Disk>, path: &Path) -> io::Result<File> {
         let mut inner = self.inner();
+        inner.opening()?;
         inner.changing()?;
         let inode = match inner.names.get(path) {
             Some(inode) => {
@@ -254,6 +285,7 @@ impl Disk {
                 inode
             }
             None => {
+                inner.naming()?;
                 let inode = inner.inodes.len();
                 inner.inodes.push(Inode::default());
                 inner.rename_unsynced(NameChange::Add(path.to_owned(), inode));
@@ -265,13 +297,17 @@ impl Disk {
     }
 
     pub(crate) fn open(self: &Arc<Disk>, path: &Path) -> io::Result<File> {
-        let inode = self.inner().names.get(path).copied();
+        let mut inner = self.inner();
+        inner.opening()?;
+        let inode = inner.names.get(path).copied();
+        drop(inner);
         let inode = inode.ok_or(io::ErrorKind::NotFound)?;
         Ok(File { disk: Arc::clone(self), inode, at: 0 })
     }
 
     pub(crate) fn read(&self, path: &Path) -> io::Result<Vec<u8>> {
-        let inner = self.inner();
+        let mut inner = self.inner();
+        inner.opening()?;
         let inode = inner.names.get(path).ok_or(io::ErrorKind::NotFound)?;
         Ok(inner.inodes[*inode].data.clone())
     }
@@ -286,6 +322,7 @@ impl Disk {
         if !inner.names.contains_key(from) {
             return Err(io::ErrorKind::NotFound.into());
         }
+        inner.naming()?;
         inner.rename_unsynced(NameChange::Rename(from.to_owned(), to.to_owned()));
         Ok(())
     }
@@ -301,13 +338,16 @@ impl Disk {
     }
 
     pub(crate) fn list(&self, dir: &Path) -> io::Result<Vec<PathBuf>> {
-        let inner = self.inner();
+        let mut inner = self.inner();
+        inner.opening()?;
         Ok(inner.names.keys().filter(|path| path.parent() == Some(dir)).cloned().collect())
     }
 
     pub(crate) fn sync_dir(&self, dir: &Path) -> io::Result<()> {
         let mut inner = self.inner();
+        inner.opening()?;
         inner.changing()?;
+        inner.naming()?;
         if inner.lies {
             return Ok(());
         }

@@ -3,6 +3,7 @@
 mod alone;
 mod copies;
 mod leading;
+mod scarce;
 
 use std::collections::BTreeSet;
 use std::time::Duration;

@@ -1,5 +1,5 @@
-//! Everything that goes wrong: deaths, power losses, pauses, partitions, full disks, wrong clocks, and
-//! members that come and go.
+//! Everything that goes wrong: deaths, power losses, pauses, partitions, full disks, too many open files,
+//! wrong clocks, and members that come and go.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -24,6 +24,7 @@ enum Later {
     Resume(MemberId),
     Heal,
     Space(MemberId),
+    Handles(MemberId),
 }
 
 /// The one who breaks things.
@@ -62,6 +63,7 @@ impl Nemesis {
         for id in ids {
             let machine = &self.world.machines[&id];
             machine.disk.leave_space(None);
+            machine.disk.leave_handles(None);
             machine.disk.clear_fuse();
             machine.clock.run_at(1_000_000);
             if let Some(life) = &machine.life {
@@ -132,6 +134,7 @@ impl Nemesis {
                 }
                 Later::Heal => self.world.net.block(BTreeSet::new()),
                 Later::Space(id) => self.world.machines[&id].disk.leave_space(None),
+                Later::Handles(id) => self.world.machines[&id].disk.leave_handles(None),
             }
         }
         Ok(())
@@ -174,13 +177,14 @@ impl Nemesis {
                 self.world.net.break_some(percent);
                 "broken connections"
             }
-            67..74 => {
+            67..73 => {
                 let bytes = self.world.dice.between(0..20_000);
                 self.world.machines[&id].disk.leave_space(Some(bytes));
                 self.later(100..3000, Later::Space(id));
                 "full disk"
             }
-            74..82 => {
+            73..77 => self.too_many_files(id),
+            77..82 => {
                 let ppm = self.speed();
                 self.world.machines[&id].clock.run_at(ppm);
                 "clock speed"
@@ -202,6 +206,13 @@ impl Nemesis {
         };
         *self.did.entry(what).or_default() += 1;
         Ok(())
+    }
+
+    fn too_many_files(&mut self, id: MemberId) -> &'static str {
+        let handles = self.world.dice.between(0..8);
+        self.world.machines[&id].disk.leave_handles(Some(handles));
+        self.later(50..2000, Later::Handles(id));
+        "too many files"
     }
 
     /// All machines lose power at once.

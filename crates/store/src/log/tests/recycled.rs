@@ -38,7 +38,7 @@ fn recycled() -> Recycled {
     }
     let before = inodes(dir.path());
     wait(log.purge(Position { term: 1, index: 0 }, u64::MAX));
-    while log.shared().spares.ready() == 0 {
+    while log.spares_ready() == 0 {
         std::thread::yield_now();
     }
     let start = log.size().bytes;
@@ -164,7 +164,7 @@ fn spares_are_few_and_go_when_the_disk_is_full() {
         wait(log.purge(Position { term: 1, index }, u64::MAX));
         assert!(spares() <= 2);
     }
-    while log.shared().spares.ready() == 0 {
+    while log.spares_ready() == 0 {
         std::thread::yield_now();
     }
     log.shared().faults.leave_space(10);
@@ -173,7 +173,7 @@ fn spares_are_few_and_go_when_the_disk_is_full() {
     let mut health = log.health();
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
     runtime.block_on(health.wait_for(|now| *now == crate::log::Health::Full)).unwrap();
-    assert_eq!(log.shared().spares.ready(), 0);
+    assert_eq!(log.spares_ready(), 0);
     log.shared().faults.free();
     receiver.recv().unwrap().expect("it is written");
     assert_eq!(all(&log).last(), Some(&record(20, 1, 100)));
