@@ -4,6 +4,7 @@
 //! services of the server's node are those that it shows.
 
 pub(crate) mod body;
+mod metrics;
 mod own;
 mod probe;
 pub(crate) mod reaper;
@@ -29,7 +30,8 @@ use crate::json;
 use crate::permit::Wish;
 use crate::refusal::Refusal;
 
-pub(crate) use own::{force_leave, join, leave, members, this};
+pub(crate) use metrics::metrics;
+pub(crate) use own::{VERSION, force_leave, join, leave, members, reload, this};
 
 pub(crate) async fn services(call: Call) -> Result<Answer, Refusal> {
     let asked = Asked::of(&call, &answers::SERVICE)?;

@@ -101,6 +101,12 @@ impl Answer {
         answer
     }
 
+    /// A snapshot.
+    pub(crate) fn archive(bytes: Vec<u8>) -> Answer {
+        let gzip = HeaderValue::from_static("application/x-gzip");
+        Answer::of(StatusCode::OK, Some(gzip), Bytes::from(bytes))
+    }
+
     /// A line of text.
     pub(crate) fn text(status: StatusCode, words: String) -> Answer {
         Answer::of(status, (!words.is_empty()).then_some(TEXT), Bytes::from(words))

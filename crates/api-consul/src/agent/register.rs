@@ -32,7 +32,7 @@ pub(crate) async fn service(call: Call) -> Result<Answer, Refusal> {
                 call.require(Wish::ServiceWrite(&there.name))?;
             }
             if replaces {
-                change.delete_service(catalog, node, &service.id);
+                change.delete_service(catalog, node, &service.id)?;
             }
             change.put(catalog, Put::Service(node.to_owned(), service.clone()))?;
             for check in &checks {
@@ -76,7 +76,7 @@ pub(crate) async fn deregister_service(call: Call) -> Result<Answer, Refusal> {
             let mut change = Change::default();
             if let Some(there) = catalog.node(node).and_then(|there| there.service(&id)) {
                 call.require(Wish::ServiceWrite(&there.name))?;
-                change.delete_service(catalog, node, &id);
+                change.delete_service(catalog, node, &id)?;
             }
             Ok((change, ()))
         })

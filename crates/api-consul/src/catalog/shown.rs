@@ -224,9 +224,17 @@ impl<'c> ShownCheck<'c> {
     }
 
     pub(crate) fn of(entry: &'c Entry, check: &'c Check) -> ShownCheck<'c> {
-        let service = entry.service_of(check);
+        ShownCheck::beside(&entry.node.name, entry.service_of(check), check)
+    }
+
+    /// A check with the name of its node and the service that it is about.
+    pub(crate) fn beside(
+        node: &'c str,
+        service: Option<&'c Service>,
+        check: &'c Check,
+    ) -> ShownCheck<'c> {
         ShownCheck {
-            node: &entry.node.name,
+            node,
             id: &check.id,
             name: &check.name,
             status: check.status.word(),
