@@ -107,6 +107,11 @@ impl Answer {
         Answer::of(StatusCode::OK, Some(gzip), Bytes::from(bytes))
     }
 
+    /// A word, without its character set, where Consul does not name it either.
+    pub(crate) fn plain(status: StatusCode, word: &str) -> Answer {
+        Answer::of(status, Some(PLAIN), Bytes::from(word.to_owned()))
+    }
+
     /// A line of text.
     pub(crate) fn text(status: StatusCode, words: String) -> Answer {
         Answer::of(status, (!words.is_empty()).then_some(TEXT), Bytes::from(words))
@@ -132,6 +137,12 @@ impl Answer {
             _ => {}
         }
         answer
+    }
+
+    /// The same answer, saying what to wait behind, and nothing of the cluster.
+    pub(crate) fn with_index(mut self, index: u64) -> Answer {
+        self.response.headers_mut().insert(INDEX, HeaderValue::from(index.max(1)));
+        self
     }
 
     /// The same answer, saying what it was made from.

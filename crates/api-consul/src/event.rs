@@ -12,12 +12,11 @@ use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 use uuid::Uuid;
 
+use crate::agent::registered;
 use crate::answer::Answer;
 use crate::call::Call;
 use crate::catalog::record::Service;
-use crate::catalog::state::Entry;
 use crate::keyspace;
-use crate::options::{Consistency, Options};
 use crate::permit::Wish;
 use crate::refusal::Refusal;
 
@@ -52,16 +51,14 @@ impl Event {
     }
 
     /// True if it is for a node, by its name, or by a service there with such a tag.
-    fn is_for(&self, node: &str, here: Option<&Entry>) -> bool {
+    fn is_for<'c>(&self, node: &str, mut here: impl Iterator<Item = &'c Service>) -> bool {
         let has_tag = |service: &Service| {
             let any = self.tag_filter.is_empty();
             any || service.tags.iter().any(|tag| is_match(&self.tag_filter, tag))
         };
         let is_it = |service: &Service| is_match(&self.service_filter, &service.name);
-        let services = || here.into_iter().flat_map(|here| here.services.values());
         is_match(&self.node_filter, node)
-            && (self.service_filter.is_empty()
-                || services().any(|service| is_it(service) && has_tag(service)))
+            && (self.service_filter.is_empty() || here.any(|it| is_it(it) && has_tag(it)))
     }
 
     /// The number that Consul makes of an event's id for clients to wait behind.
@@ -136,14 +133,14 @@ async fn write(call: &Call, event: &Event) -> Result<bool, Refusal> {
 
 /// The events, after a new one if the client knows the last already.
 pub(crate) async fn list(call: Call) -> Result<Answer, Refusal> {
-    let options = Options { consistency: Consistency::Stale, ..call.options()? };
+    let options = call.options()?;
     let deadline = Instant::now() + options.wait;
     loop {
         let (events, revision) = seen(&call).await?;
         let index = events.last().map_or(1, Event::index);
         // The index says which event is the last, not how many there are: it is the same or it is not.
         if index != options.index || Instant::now() >= deadline {
-            return Ok(call.json(&events)?.with_meta(call.meta(&options, Some(index))));
+            return Ok(call.json(&events)?.with_index(index));
         }
         drop(events);
         let more = WatchRequest::prefix(keyspace::EVENTS).from(revision + 1);
@@ -158,14 +155,13 @@ pub(crate) async fn list(call: Call) -> Result<Answer, Refusal> {
 async fn seen(call: &Call) -> Result<(Vec<Event>, u64), Refusal> {
     let found = call.store().range(Range::prefix(keyspace::EVENTS), Read::Local).await?;
     let (catalog, _) = call.server.catalog(Read::Local).await?;
-    let here = catalog.node(call.node());
     let name = call.query.text("name");
     let mut events = Vec::with_capacity(found.kvs.len());
     for kv in &found.kvs {
         let event = Event::decode(kv)?;
         let wanted = name.is_empty() || event.name == name;
         if wanted
-            && event.is_for(call.node(), here)
+            && event.is_for(call.node(), registered(&catalog, call.node()))
             && call.permit.allows(Wish::EventRead(&event.name))
         {
             events.push(event);

@@ -9,14 +9,17 @@ mod archive;
 mod state;
 
 use http::{Method, StatusCode};
-use pontoon_store::{DeleteRange, Put, Range, ReadError, Txn, WriteError};
+use pontoon_store::{DeleteRange, Put, Range, Read, ReadError, Store, Txn, WriteError};
 
 use crate::answer::Answer;
 use crate::call::Call;
+use crate::draft::nothing_since;
 use crate::keyspace;
 use crate::permit::Wish;
 use crate::refusal::Refusal;
 
+/// Attempts to restore while others write.
+const ATTEMPTS: usize = 100;
 /// The largest state in an archive: it must fit into one transaction of the store, with the frame of each key.
 const STATE_MAX: usize = 3 << 20;
 
@@ -57,17 +60,7 @@ async fn restore(call: &Call) -> Result<Answer, Refusal> {
             granted.push(lease);
             state.replace_lease(id, lease)?;
         }
-        let mut txn = Txn::new().then(DeleteRange::prefix(keyspace::ALL));
-        for record in state.records {
-            let put = Put::new(record.key, record.value);
-            txn = txn.then(if record.lease == 0 { put } else { put.lease(record.lease) });
-        }
-        match store.txn(txn).await {
-            Err(WriteError::TooLarge { bytes, limit }) => Err(Refusal::TooLarge(format!(
-                "the snapshot takes {bytes} bytes of a transaction, and the store takes {limit}; nothing was changed"
-            ))),
-            done => Ok(done.map(drop)?),
-        }
+        replace(store, &state).await
     };
     if let Err(refusal) = restored.await {
         for lease in granted {
@@ -78,4 +71,34 @@ async fn restore(call: &Call) -> Result<Answer, Refusal> {
     }
     tracing::warn!("the keys of Consul's clients were replaced by those of a snapshot");
     Ok(Answer::text(StatusCode::OK, String::new()))
+}
+
+/// Makes the keys of Consul's those of a state, in one transaction. What is there beside them is deleted, one by one since
+/// a transaction writes no key twice; what somebody writes meanwhile makes it begin again.
+async fn replace(store: &Store, state: &state::State) -> Result<(), Refusal> {
+    for _ in 0..ATTEMPTS {
+        let range = Range { keys_only: true, ..Range::prefix(keyspace::ALL) };
+        let found = store.range(range, Read::Linearizable).await?;
+        let mut txn = Txn::new().when(nothing_since(keyspace::ALL.into(), found.revision));
+        for kv in &found.kvs {
+            if state.records.binary_search_by(|record| record.key.cmp(&kv.key)).is_err() {
+                txn = txn.then(DeleteRange::key(kv.key.clone()));
+            }
+        }
+        for record in &state.records {
+            let put = Put::new(record.key.clone(), record.value.clone());
+            txn = txn.then(if record.lease == 0 { put } else { put.lease(record.lease) });
+        }
+        match store.txn(txn).await {
+            Ok(done) if done.succeeded => return Ok(()),
+            Ok(_) => {}
+            Err(WriteError::TooLarge { bytes, limit }) => {
+                return Err(Refusal::TooLarge(format!(
+                    "the restore takes {bytes} bytes of a transaction, and the store takes {limit}; nothing was changed"
+                )));
+            }
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Err(Refusal::Busy("others write keys all the time; nothing was changed, try again".to_owned()))
 }

@@ -8,7 +8,9 @@ mod event;
 mod http;
 mod kv;
 mod model;
+mod operator;
 mod prepared;
+mod probe;
 mod session;
 mod snapshot;
 mod txn;
@@ -57,7 +59,7 @@ impl Two {
     }
 
     /// Knows one node alone, as a Consul of one server does.
-    fn alone() -> Two {
+    fn alone(server_port: u16) -> Two {
         let mut me = member("one", "127.0.0.1:8301", MemberState::Alive);
         me.id = uuid::Uuid::new_v4().to_string();
         let mut own = two(Status::Passing, 1);
@@ -75,7 +77,17 @@ impl Two {
         node.services.push(Service {
             id: "consul".to_owned(),
             name: "consul".to_owned(),
-            port: 8300,
+            port: server_port,
+            meta: [
+                ("non_voter", "false"),
+                ("raft_version", "3"),
+                ("serf_protocol_current", "2"),
+                ("serf_protocol_max", "5"),
+                ("serf_protocol_min", "1"),
+                ("version", "1.8.7"),
+            ]
+            .map(|(name, value)| (name.to_owned(), value.to_owned()))
+            .into(),
             create_index: 1,
             modify_index: 1,
             ..Service::default()

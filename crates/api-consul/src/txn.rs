@@ -127,9 +127,9 @@ fn line<'i>(item: &'i Item, datacenter: &'i str) -> Line<'i> {
             Line::Key(if *shows_value { shown } else { shown.without_value() })
         }
         Item::Node(node) => Line::Node(ShownNode::of(node, datacenter)),
-        Item::Service(service) => Line::Service(ShownService::of(service)),
+        Item::Service(service) => Line::Service(ShownService::of(service).with_null_tags()),
         Item::Check { node, service, check } => {
-            Line::Check(ShownCheck::beside(node, service.as_ref(), check))
+            Line::Check(ShownCheck::beside(node, service.as_ref(), check).with_null_tags())
         }
     }
 }

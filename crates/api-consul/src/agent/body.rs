@@ -153,8 +153,7 @@ impl NewCheck {
         }
         let status = match self.status.as_str() {
             "" => Status::Critical,
-            word => Status::parse(word)
-                .ok_or_else(|| Refusal::BadRequest(format!("Bad check status: '{word}'")))?,
+            word => Status::parse(word).ok_or_else(|| Refusal::bad_request("Bad check status"))?,
         };
         let deregister_after = self.deregister_after.filter(|after| after.nanos > 0);
         Ok(Check {

@@ -91,7 +91,7 @@ impl ConsulServer {
 }
 
 /// One look at a service.
-pub(super) async fn look(how: &Probe) -> (Status, String) {
+pub(crate) async fn look(how: &Probe) -> (Status, String) {
     let looked = match how {
         Probe::Tcp(address) => connect::tcp(address)
             .await

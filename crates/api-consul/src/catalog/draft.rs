@@ -203,13 +203,33 @@ impl CatalogDraft {
         }
         let seen = self.seen.iter();
         txn.compare.extend(seen.map(|(key, index)| Compare::unchanged(key.clone(), *index)));
-        let prefixes = self.cleared.iter().flat_map(|name| keyspace::of_node(name));
-        txn.success.extend(prefixes.map(|prefix| Op::from(DeleteRange::prefix(prefix))));
-        for (key, value) in &self.writes {
+        let mut writes = self.writes.clone();
+        for name in &self.cleared {
+            self.clear(name, &mut writes, txn);
+        }
+        for (key, value) in writes {
             txn.success.push(match value {
-                Some(value) => Put::new(key.clone(), value.clone()).into(),
-                None => DeleteRange::key(key.clone()).into(),
+                Some(value) => Put::new(key, value).into(),
+                None => DeleteRange::key(key).into(),
             });
+        }
+    }
+
+    /// Deletes what was on a node: as a whole, or one by one if something is written there again, since the store writes
+    /// no key twice in one transaction.
+    fn clear(&self, name: &str, writes: &mut BTreeMap<Bytes, Option<Bytes>>, txn: &mut Txn) {
+        let prefixes = keyspace::of_node(name);
+        let is_on_it = |key: &Bytes| prefixes.iter().any(|prefix| key.starts_with(prefix));
+        if !writes.iter().any(|(key, value)| value.is_some() && is_on_it(key)) {
+            writes.retain(|key, _| !is_on_it(key));
+            txn.success.extend(prefixes.map(|prefix| Op::from(DeleteRange::prefix(prefix))));
+            return;
+        }
+        let Some(before) = self.catalog.node(name) else { return };
+        let services = before.services.keys().map(|id| catalog_service(name, id));
+        let checks = before.checks.keys().map(|id| catalog_check(name, id));
+        for key in services.chain(checks) {
+            writes.entry(key).or_insert(None);
         }
     }
 }

@@ -119,8 +119,10 @@ mod tests {
         let archive = write(3, 7, b"the state").unwrap();
         assert_eq!(read(&archive).unwrap(), b"the state");
         for at in 0..archive.len() {
-            let cut = read(&archive[..at]);
-            assert!(cut.is_err() || at + 8 >= archive.len(), "cut at {at}");
+            // What is missing may be only the sum of what is packed.
+            if let Ok(state) = read(&archive[..at]) {
+                assert_eq!(state, b"the state", "cut at {at}");
+            }
         }
     }
 

@@ -10,7 +10,7 @@ use serde_json::Value;
 use super::super::Said;
 
 /// The ids that one side has told, in their order: the first that both tell are the same one.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub(super) struct Ids(Vec<String>);
 
 /// What is compared of an answer.
@@ -38,7 +38,11 @@ impl Seen {
     pub(super) fn of(said: &Said, ids: &mut Ids) -> Seen {
         let text = String::from_utf8_lossy(&said.body);
         let body = serde_json::from_str(&text).unwrap_or_else(|_| Value::String(text.into_owned()));
-        let (status, headers) = (said.status.as_u16(), headers(&said.headers));
+        let (status, mut headers) = (said.status.as_u16(), headers(&said.headers));
+        if said.status.is_client_error() || said.status.is_server_error() {
+            // An error of Consul's says sometimes what it was made from.
+            headers.retain(|header| !header.starts_with("x-consul"));
+        }
         Seen { status, headers, body: masked("", body, ids) }
     }
 
@@ -67,6 +71,8 @@ fn masked(name: &str, value: Value, ids: &mut Ids) -> Value {
         Value::Number(number) if INDEXES.contains(&name) => {
             Value::from(u8::from(number.as_u64() != Some(0)))
         }
+        // Go writes a number without a fraction where Rust writes `.0`.
+        Value::Number(number) => number.as_f64().map_or(Value::Null, Value::from),
         Value::String(text) => Value::String(ids.text(&text)),
         value => value,
     }

@@ -17,6 +17,8 @@ const VERSION: &str = "Consul v1.8.7";
 /// A running Consul. It ends with this.
 pub(super) struct Reference {
     pub(super) address: SocketAddr,
+    /// Where it would talk to other servers.
+    pub(super) server_port: u16,
     _process: Child,
 }
 
@@ -46,7 +48,7 @@ impl Reference {
             .spawn()
             .unwrap();
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, numbers[0]));
-        let reference = Reference { address, _process: process };
+        let reference = Reference { address, server_port: numbers[1], _process: process };
         reference.wait().await;
         Some(reference)
     }
