@@ -9,7 +9,7 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
-pub(crate) use consul::{Api, Kv, KvCommand};
+pub(crate) use consul::{Api, Kv, KvCommand, Lock};
 pub(crate) use local::{Demo, Hello, HelloCommand, Machine, Names};
 use values::{
     cgroup_path, cluster_range, image, label, manager, node_label, node_name, number, port,
@@ -152,6 +152,9 @@ pub(crate) enum Command {
         after_help = "Examples:\n  pontoon kv put app/color blue && pontoon kv get app/color"
     )]
     Kv(Kv),
+    /// Run a program while holding a lock of Consul's API; it is ended when the lock is lost
+    #[command(after_help = "Examples:\n  pontoon lock jobs/nightly ./backup.sh --all")]
+    Lock(Lock),
     /// This node's images
     #[command(
         subcommand,

@@ -10,6 +10,7 @@ mod exec;
 mod image;
 mod kube;
 mod kv;
+mod lock;
 mod machine;
 mod node;
 mod store;
@@ -45,6 +46,7 @@ pub(crate) async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Node(command) => node::run(&client, output, command).await?,
         Command::Store(command) => return store::run(&global, &client, command).await,
         Command::Kv(options) => kv::run(options).await?,
+        Command::Lock(options) => return lock::run(options).await,
         Command::Image(command) => image::run(&client, output, command).await?,
         Command::Run(options) => application::run(&client, output, options).await?,
         Command::Service(Service::Ls(scope)) => {

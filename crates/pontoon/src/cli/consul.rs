@@ -118,3 +118,18 @@ pub(crate) enum KvCommand {
         file: PathBuf,
     },
 }
+
+/// Options of `lock`.
+#[derive(Args)]
+pub(crate) struct Lock {
+    #[command(flatten)]
+    pub api: Api,
+    /// Give up after so many seconds [default: wait for ever]
+    #[arg(long, value_name = "SECONDS")]
+    pub timeout: Option<u64>,
+    /// Where the lock is: the key PREFIX/.lock, as with `consul lock`
+    pub prefix: String,
+    /// The program to run while it is held, and its arguments
+    #[arg(trailing_var_arg = true, required = true, value_name = "COMMAND")]
+    pub command: Vec<String>,
+}

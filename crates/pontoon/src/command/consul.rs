@@ -1,5 +1,7 @@
 //! The way to Consul's API: HTTP to the address that Consul's own command would ask.
 
+use std::time::Duration;
+
 use anyhow::{Context, bail};
 use bytes::Bytes;
 use http::{Method, Request, StatusCode, header};
@@ -90,6 +92,13 @@ impl Consul {
         let index = head.headers.get("x-consul-index").and_then(|index| index.to_str().ok());
         let index = index.and_then(|index| index.parse().ok()).unwrap_or(0);
         Ok(Answer { status: head.status, index, body })
+    }
+}
+
+/// Waits a little where an answer names nothing to wait behind: else it would be asked again at once, for ever.
+pub(super) async fn pause_without(index: u64) {
+    if index == 0 {
+        tokio::time::sleep(Duration::from_secs(1)).await;
     }
 }
 

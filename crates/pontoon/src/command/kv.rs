@@ -10,7 +10,7 @@ use base64::engine::general_purpose::STANDARD;
 use http::{Method, StatusCode};
 use serde_json::Value;
 
-use super::consul::{Answer, Consul, escape};
+use super::consul::{Answer, Consul, escape, pause_without};
 use crate::cli::{Kv, KvCommand};
 use crate::output::Out;
 
@@ -185,7 +185,9 @@ async fn watch(consul: &Consul, key: &str, once: bool) -> anyhow::Result<()> {
             }
         };
         // An index that falls is that of another store: begin again.
-        index = if answer.index < index { 0 } else { answer.index };
+        let is_again = answer.index < index;
+        index = if is_again { 0 } else { answer.index };
+        pause_without(index).await;
         let entry = only(&answer)?;
         if last.as_ref() == Some(&entry) {
             continue;
