@@ -89,12 +89,15 @@ pub(crate) enum Item {
     },
     Node(Node),
     Service(Service),
-    /// A check, its node's name, and the service that it is about.
-    Check {
-        node: String,
-        service: Option<Service>,
-        check: Check,
-    },
+    Check(Box<CheckItem>),
+}
+
+/// A check, its node's name, and the service that it is about.
+#[derive(Clone, Debug)]
+pub(crate) struct CheckItem {
+    pub(crate) node: String,
+    pub(crate) service: Option<Service>,
+    pub(crate) check: Check,
 }
 
 impl Item {
@@ -104,7 +107,7 @@ impl Item {
             Item::Entry { entry, .. } => [&mut entry.create_index, &mut entry.modify_index],
             Item::Node(node) => [&mut node.create_index, &mut node.modify_index],
             Item::Service(service) => [&mut service.create_index, &mut service.modify_index],
-            Item::Check { check, .. } => [&mut check.create_index, &mut check.modify_index],
+            Item::Check(item) => [&mut item.check.create_index, &mut item.check.modify_index],
         }
     }
 }
@@ -113,7 +116,7 @@ impl Item {
 #[derive(Clone, Debug)]
 pub(crate) enum Operation {
     Key(KvOp),
-    Catalog(CatalogOp),
+    Catalog(Box<CatalogOp>),
 }
 
 impl Operation {

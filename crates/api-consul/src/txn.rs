@@ -113,9 +113,9 @@ fn may_see(call: &Call, item: &Item) -> bool {
         Item::Entry { key, .. } => call.permit.allows(Wish::KeyRead(key)),
         Item::Node(node) => call.permit.allows(Wish::NodeRead(&node.name)),
         Item::Service(service) => call.permit.allows(Wish::ServiceRead(&service.name)),
-        Item::Check { node, service, .. } => call.permit.allows(match service {
+        Item::Check(item) => call.permit.allows(match &item.service {
             Some(service) => Wish::ServiceRead(&service.name),
-            None => Wish::NodeRead(node),
+            None => Wish::NodeRead(&item.node),
         }),
     }
 }
@@ -128,8 +128,9 @@ fn line<'i>(item: &'i Item, datacenter: &'i str) -> Line<'i> {
         }
         Item::Node(node) => Line::Node(ShownNode::of(node, datacenter)),
         Item::Service(service) => Line::Service(ShownService::of(service).with_null_tags()),
-        Item::Check { node, service, check } => {
-            Line::Check(ShownCheck::beside(node, service.as_ref(), check).with_null_tags())
+        Item::Check(item) => {
+            let shown = ShownCheck::beside(&item.node, item.service.as_ref(), &item.check);
+            Line::Check(shown.with_null_tags())
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use super::draft::CatalogDraft;
 use super::record::{Check, Node, Service};
-use crate::op::{Item, OpError};
+use crate::op::{CheckItem, Item, OpError};
 use crate::permit::{Permit, Wish};
 use crate::refusal::Refusal;
 
@@ -210,7 +210,8 @@ impl CatalogOp {
 fn shown(draft: &mut CatalogDraft, node: &str, check: Check) -> Option<Item> {
     let entry = draft.node(node)?;
     let service = entry.service_of(&check).cloned();
-    Some(Item::Check { node: entry.node.name.clone(), service, check })
+    let node = entry.node.name.clone();
+    Some(Item::Check(Box::new(CheckItem { node, service, check })))
 }
 
 fn named(name: &str, missing: &str) -> Result<(), OpError> {

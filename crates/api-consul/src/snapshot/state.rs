@@ -93,7 +93,7 @@ impl State {
             let mut value: Value = serde_json::from_slice(&record.value).map_err(damaged)?;
             let mut is_changed = false;
             for name in LEASES {
-                if let Some(lease) = value.get_mut(name).filter(|lease| **lease == Value::from(old))
+                if let Some(lease) = value.get_mut(name).filter(|lease| lease.as_i64() == Some(old))
                 {
                     *lease = Value::from(new);
                     is_changed = true;

@@ -55,7 +55,7 @@ fn operation(line: &Map<String, Value>) -> Result<Option<Result<Operation, Strin
         let op = key_operation(object).map_err(bad)?;
         return Ok(Some(op.map(Operation::Key)));
     }
-    record::operation(kind, object).map(|op| Some(Ok(Operation::Catalog(op))))
+    record::operation(kind, object).map(|op| Some(Ok(Operation::Catalog(Box::new(op)))))
 }
 
 fn key_operation(kv: &Map<String, Value>) -> Result<Result<KvOp, String>, String> {
