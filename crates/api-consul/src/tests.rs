@@ -14,6 +14,7 @@ mod probe;
 mod session;
 mod snapshot;
 mod txn;
+mod txn_catalog;
 
 use std::io;
 use std::sync::{Arc, Mutex};

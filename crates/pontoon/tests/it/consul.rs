@@ -157,7 +157,7 @@ fn a_program_runs_while_the_lock_is_held() {
 fn a_lost_lock_ends_the_program() {
     let bed = bed();
     let lose = format!(
-        "{} kv delete a/.lock --http-addr {} >/dev/null; sleep 60",
+        "{} kv delete a/.lock --http-addr {} >/dev/null; exec sleep 60",
         env!("CARGO_BIN_EXE_pontoon"),
         bed.address
     );
