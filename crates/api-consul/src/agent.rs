@@ -4,8 +4,9 @@
 //! services of the server's node are those that it shows.
 
 pub(crate) mod body;
+mod metrics;
 mod own;
-mod probe;
+pub(crate) mod probe;
 pub(crate) mod reaper;
 pub(crate) mod register;
 pub(crate) mod status;
@@ -20,23 +21,23 @@ use serde::Serialize;
 use crate::answer::Answer;
 use crate::call::Call;
 use crate::catalog::Asked;
-use crate::catalog::record::Status;
+use crate::catalog::record::{Check, Service, Source, Status};
 use crate::catalog::shown::{AgentService, ShownCheck};
-use crate::catalog::state::worst;
+use crate::catalog::state::{Catalog, worst};
 use crate::catalog::view;
 use crate::filter::answers;
 use crate::json;
 use crate::permit::Wish;
 use crate::refusal::Refusal;
 
-pub(crate) use own::{force_leave, join, leave, members, this};
+pub(crate) use metrics::metrics;
+pub(crate) use own::{VERSION, force_leave, join, leave, members, reload, this};
 
 pub(crate) async fn services(call: Call) -> Result<Answer, Refusal> {
     let asked = Asked::of(&call, &answers::SERVICE)?;
     let (catalog, _) = call.server.catalog(Read::Linearizable).await?;
-    let all = catalog.node(call.node()).into_iter().flat_map(|there| there.services.values());
     let mut shown = BTreeMap::new();
-    for service in all.filter(|service| asked.may_see(service)) {
+    for service in registered(&catalog, call.node()).filter(|service| asked.may_see(service)) {
         let service_shown = AgentService::of(service);
         if asked.matches(&service_shown)? {
             shown.insert(&service.id, service_shown);
@@ -55,8 +56,9 @@ pub(crate) async fn checks(call: Call) -> Result<Answer, Refusal> {
                 Some(service) => asked.may_see(service),
                 None => asked.wants(&there.node),
             };
-            let check_shown = ShownCheck::of(there, check);
-            if may_see && !check.is_clusters() && asked.matches(&check_shown)? {
+            let check_shown = ShownCheck::of(there, check).without_indexes();
+            let is_registered = !catalog.owns_check(call.node(), &check.id);
+            if may_see && is_registered && asked.matches(&check_shown)? {
                 shown.insert(&check.id, check_shown);
             }
         }
@@ -71,7 +73,7 @@ pub(crate) async fn service(call: Call) -> Result<Answer, Refusal> {
     let mut waiting = view::Changes::of(&call)?;
     loop {
         let (catalog, _) = call.server.catalog(Read::Linearizable).await?;
-        let there = catalog.node(call.node()).and_then(|there| there.service(&id));
+        let there = registered(&catalog, call.node()).find(|there| there.id == id);
         let Some(there) = there else {
             return Err(Refusal::NotFound(format!("unknown service ID: {id}")));
         };
@@ -101,7 +103,8 @@ pub(crate) async fn health_by_id(call: Call) -> Result<Answer, Refusal> {
     let id = call.name("Missing serviceID")?;
     let (catalog, _) = call.server.catalog(Read::Linearizable).await?;
     let there = catalog.node(call.node());
-    let Some((there, service)) = there.and_then(|there| Some((there, there.service(&id)?))) else {
+    let service = registered(&catalog, call.node()).find(|service| service.id == id);
+    let Some((there, service)) = there.zip(service) else {
         let reason = format!("ServiceId {id} not found");
         let nothing = Health { aggregated_status: "critical", service: None, checks: None };
         return health(&call, &nothing, StatusCode::NOT_FOUND, &reason);
@@ -109,12 +112,15 @@ pub(crate) async fn health_by_id(call: Call) -> Result<Answer, Refusal> {
     call.require(Wish::ServiceRead(&service.name))?;
     let checks = || there.checks_of(service).filter(|check| !check.is_clusters());
     let status = worst(checks());
+    let word = aggregated(checks(), status);
     let shown = Health {
-        aggregated_status: status.word(),
+        aggregated_status: word,
         service: Some(AgentService::of(service)),
-        checks: Some(checks().map(|check| ShownCheck::of(there, check)).collect()),
+        checks: Some(
+            checks().map(|check| ShownCheck::of(there, check).without_indexes()).collect(),
+        ),
     };
-    health(&call, &shown, code(status), status.word())
+    health(&call, &shown, code(status), word)
 }
 
 pub(crate) async fn health_by_name(call: Call) -> Result<Answer, Refusal> {
@@ -124,14 +130,17 @@ pub(crate) async fn health_by_name(call: Call) -> Result<Answer, Refusal> {
     let mut all = Vec::new();
     let mut status = Status::Passing;
     if let Some(there) = catalog.node(call.node()) {
-        for service in there.services.values().filter(|s| s.name.eq_ignore_ascii_case(&name)) {
+        let here = registered(&catalog, call.node());
+        for service in here.filter(|service| service.name.eq_ignore_ascii_case(&name)) {
             let checks = || there.checks_of(service).filter(|check| !check.is_clusters());
             let its = worst(checks());
             status = status.max(its);
             all.push(Health {
-                aggregated_status: its.word(),
+                aggregated_status: aggregated(checks(), its),
                 service: Some(AgentService::of(service)),
-                checks: Some(checks().map(|check| ShownCheck::of(there, check)).collect()),
+                checks: Some(
+                    checks().map(|check| ShownCheck::of(there, check).without_indexes()).collect(),
+                ),
             });
         }
     }
@@ -140,6 +149,21 @@ pub(crate) async fn health_by_name(call: Call) -> Result<Answer, Refusal> {
         return health(&call, &all, StatusCode::NOT_FOUND, &reason);
     }
     health(&call, &all, code(status), status.word())
+}
+
+/// The services that clients registered on a node: what the cluster runs there is in the catalog alone.
+pub(crate) fn registered<'c>(
+    catalog: &'c Catalog,
+    node: &'c str,
+) -> impl Iterator<Item = &'c Service> {
+    let all = catalog.node(node).into_iter().flat_map(|there| there.services.values());
+    all.filter(move |service| !catalog.owns_service(node, &service.id))
+}
+
+/// The word for the worst of some checks; whoever closed a service is named before all.
+fn aggregated<'c>(mut checks: impl Iterator<Item = &'c Check>, worst: Status) -> &'static str {
+    let is_closed = checks.any(|check| check.source == Source::Maintenance);
+    if is_closed { "maintenance" } else { worst.word() }
 }
 
 fn code(status: Status) -> StatusCode {
@@ -159,7 +183,7 @@ fn health(
     let answer = match call.query.text("format").as_ref() {
         "text" => {
             let word = if code == StatusCode::NOT_FOUND { "critical" } else { reason };
-            Answer::text(code, word.to_owned())
+            Answer::plain(code, word)
         }
         _ => Answer::json_with(code, shown, call.pretty())?,
     };

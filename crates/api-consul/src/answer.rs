@@ -101,6 +101,17 @@ impl Answer {
         answer
     }
 
+    /// A snapshot.
+    pub(crate) fn archive(bytes: Vec<u8>) -> Answer {
+        let gzip = HeaderValue::from_static("application/x-gzip");
+        Answer::of(StatusCode::OK, Some(gzip), Bytes::from(bytes))
+    }
+
+    /// A word, without its character set, where Consul does not name it either.
+    pub(crate) fn plain(status: StatusCode, word: &str) -> Answer {
+        Answer::of(status, Some(PLAIN), Bytes::from(word.to_owned()))
+    }
+
     /// A line of text.
     pub(crate) fn text(status: StatusCode, words: String) -> Answer {
         Answer::of(status, (!words.is_empty()).then_some(TEXT), Bytes::from(words))
@@ -126,6 +137,12 @@ impl Answer {
             _ => {}
         }
         answer
+    }
+
+    /// The same answer, saying what to wait behind, and nothing of the cluster.
+    pub(crate) fn with_index(mut self, index: u64) -> Answer {
+        self.response.headers_mut().insert(INDEX, HeaderValue::from(index.max(1)));
+        self
     }
 
     /// The same answer, saying what it was made from.

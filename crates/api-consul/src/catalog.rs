@@ -1,5 +1,8 @@
 //! `/v1/catalog/`: which nodes and services there are.
 
+pub(crate) mod draft;
+pub(crate) mod op;
+pub(crate) mod reaper;
 pub(crate) mod record;
 mod register;
 pub(crate) mod shown;

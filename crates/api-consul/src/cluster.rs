@@ -7,7 +7,7 @@ use async_trait::async_trait;
 use tokio::sync::watch;
 
 pub use crate::catalog::record::{
-    Check, Node, Probe, Service, ServiceAddress, Source, Status, Texts, Weights,
+    Check, Node, Probe, Service, ServiceAddress, Source, Status, Steps, Texts, Weights,
 };
 
 /// What the cluster knows by itself, without anybody's registration: its nodes, and what runs on them.

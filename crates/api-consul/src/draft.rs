@@ -14,6 +14,8 @@ use pontoon_store::{
 };
 use uuid::Uuid;
 
+use crate::catalog::draft::CatalogDraft;
+use crate::catalog::state::Catalog;
 use crate::entry::{Entry, PENDING};
 use crate::keyspace;
 use crate::refusal::Refusal;
@@ -47,6 +49,8 @@ pub(crate) struct Draft<'s> {
     cleared: Vec<Bytes>,
     /// What else must still be so.
     conditions: Vec<Compare>,
+    /// Nodes, services and checks, for those whose operations are about some.
+    pub(crate) catalog: Option<CatalogDraft>,
 }
 
 impl<'s> Draft<'s> {
@@ -59,7 +63,14 @@ impl<'s> Draft<'s> {
             listed: Vec::new(),
             cleared: Vec::new(),
             conditions: Vec::new(),
+            catalog: None,
         }
+    }
+
+    /// One that reads and changes the catalog, too: all of it as of the revision of the catalog.
+    pub(crate) fn with_catalog(store: &'s Store, catalog: Arc<Catalog>, at: u64) -> Draft<'s> {
+        let catalog = Some(CatalogDraft::new(catalog, at));
+        Draft { at: Some(at), catalog, ..Draft::new(store, Read::Local) }
     }
 
     /// Reads, all of it as it was at one revision.
@@ -152,7 +163,8 @@ impl<'s> Draft<'s> {
 
     /// True if there is something to write.
     pub(crate) fn writes(&self) -> bool {
-        self.slots.values().any(|slot| slot.written)
+        let in_catalog = self.catalog.as_ref().is_some_and(CatalogDraft::writes);
+        in_catalog || self.slots.values().any(|slot| slot.written)
     }
 
     /// Does the change, if all that was read is still so.
@@ -181,6 +193,9 @@ impl<'s> Draft<'s> {
         for (key, slot) in &self.slots {
             let goes_with_prefix = outermost.iter().any(|prefix| key.starts_with(prefix));
             slot.add(key, goes_with_prefix, &mut txn);
+        }
+        if let Some(catalog) = &self.catalog {
+            catalog.add(&mut txn);
         }
         txn
     }

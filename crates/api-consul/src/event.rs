@@ -1,21 +1,22 @@
 //! `/v1/event/`: messages to everybody, of which the newest are kept.
 //!
-//! Consul spreads events by gossip, and each agent keeps those that it heard. Here they are in the store, so that all
-//! servers show the same, in the same order.
+//! Consul spreads events by gossip, and each agent keeps those that it heard and that are for it. Here they are in the
+//! store, in the same order for all; each server shows those that are for its node.
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use pontoon_store::{Compare, DeleteRange, KeyValue, Put, Range, Read, Txn, WatchRequest};
-use regex::RegexBuilder;
+use regex::{Regex, RegexBuilder};
 use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 use uuid::Uuid;
 
+use crate::agent::registered;
 use crate::answer::Answer;
 use crate::call::Call;
+use crate::catalog::record::Service;
 use crate::keyspace;
-use crate::options::{Consistency, Options};
 use crate::permit::Wish;
 use crate::refusal::Refusal;
 
@@ -47,6 +48,17 @@ impl Event {
     fn decode(kv: &KeyValue) -> Result<Event, Refusal> {
         let damaged = "what is stored of an event is damaged, or of a newer version";
         serde_json::from_slice(&kv.value).map_err(|_| Refusal::failed(damaged))
+    }
+
+    /// True if it is for a node, by its name, or by a service there with such a tag.
+    fn is_for<'c>(&self, node: &str, mut here: impl Iterator<Item = &'c Service>) -> bool {
+        let has_tag = |service: &Service| {
+            let any = self.tag_filter.is_empty();
+            any || service.tags.iter().any(|tag| is_match(&self.tag_filter, tag))
+        };
+        let is_it = |service: &Service| is_match(&self.service_filter, &service.name);
+        is_match(&self.node_filter, node)
+            && (self.service_filter.is_empty() || here.any(|it| is_it(it) && has_tag(it)))
     }
 
     /// The number that Consul makes of an event's id for clients to wait behind.
@@ -81,12 +93,11 @@ pub(crate) async fn fire(call: Call) -> Result<Answer, Refusal> {
     Err(Refusal::Busy("too many events are fired at once; try again".to_owned()))
 }
 
-/// Patterns of the nodes, services and tags that an event is for. Who lists events sees those for others, too: a client
-/// that asks any server must find all of them.
+/// Patterns of the nodes, services and tags that an event is for.
 fn filters(call: &Call) -> Result<[String; 3], Refusal> {
     let filters = ["node", "service", "tag"].map(|name| (name, call.query.text(name).into_owned()));
     for (name, pattern) in &filters {
-        if let Err(error) = RegexBuilder::new(pattern).size_limit(FILTER_BYTES).build() {
+        if let Err(error) = compile(pattern) {
             return Err(Refusal::Failed(format!("Invalid {name} filter: {error}")));
         }
     }
@@ -122,14 +133,14 @@ async fn write(call: &Call, event: &Event) -> Result<bool, Refusal> {
 
 /// The events, after a new one if the client knows the last already.
 pub(crate) async fn list(call: Call) -> Result<Answer, Refusal> {
-    let options = Options { consistency: Consistency::Stale, ..call.options()? };
+    let options = call.options()?;
     let deadline = Instant::now() + options.wait;
     loop {
         let (events, revision) = seen(&call).await?;
         let index = events.last().map_or(1, Event::index);
         // The index says which event is the last, not how many there are: it is the same or it is not.
         if index != options.index || Instant::now() >= deadline {
-            return Ok(call.json(&events)?.with_meta(call.meta(&options, Some(index))));
+            return Ok(call.json(&events)?.with_index(index));
         }
         drop(events);
         let more = WatchRequest::prefix(keyspace::EVENTS).from(revision + 1);
@@ -143,14 +154,27 @@ pub(crate) async fn list(call: Call) -> Result<Answer, Refusal> {
 /// The events that the client wants and may see, and the revision at which they were read.
 async fn seen(call: &Call) -> Result<(Vec<Event>, u64), Refusal> {
     let found = call.store().range(Range::prefix(keyspace::EVENTS), Read::Local).await?;
+    let (catalog, _) = call.server.catalog(Read::Local).await?;
     let name = call.query.text("name");
     let mut events = Vec::with_capacity(found.kvs.len());
     for kv in &found.kvs {
         let event = Event::decode(kv)?;
         let wanted = name.is_empty() || event.name == name;
-        if wanted && call.permit.allows(Wish::EventRead(&event.name)) {
+        if wanted
+            && event.is_for(call.node(), registered(&catalog, call.node()))
+            && call.permit.allows(Wish::EventRead(&event.name))
+        {
             events.push(event);
         }
     }
     Ok((events, found.revision))
+}
+
+fn compile(pattern: &str) -> Result<Regex, regex::Error> {
+    RegexBuilder::new(pattern).size_limit(FILTER_BYTES).build()
+}
+
+/// An empty pattern is for all; what was no pattern was refused when the event was fired.
+fn is_match(pattern: &str, text: &str) -> bool {
+    pattern.is_empty() || compile(pattern).is_ok_and(|pattern| pattern.is_match(text))
 }

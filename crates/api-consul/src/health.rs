@@ -29,7 +29,11 @@ pub(crate) async fn of_service(call: Call) -> Result<Answer, Refusal> {
             let of_it = entry.checks_of(service).filter(|check| !check.service_id.is_empty());
             of_it.map(|check| ShownCheck::of(entry, check))
         });
-        call.encode(&asked.filtered(shown)?)
+        let mut shown: Vec<_> = shown.collect();
+        if !call.query.has("near") {
+            shown.sort_by_key(ShownCheck::place);
+        }
+        call.encode(&asked.filtered(shown.into_iter())?)
     })
     .await
 }

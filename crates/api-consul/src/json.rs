@@ -50,8 +50,12 @@ const OWN_WORDS: [&str; 5] = ["meta", "nodemeta", "servicemeta", "taggedaddresse
 /// Reads a body as Consul's agents do: fields in any case and with `_` anywhere; `null` is as if it were not there.
 pub(crate) fn read<T: DeserializeOwned>(body: &[u8]) -> Result<T, Refusal> {
     let bad = |words: String| Refusal::BadRequest(format!("Request decode failed: {words}"));
-    let value = plain(decode(body).map_err(bad)?, false);
-    serde_json::from_value(value).map_err(|error| bad(error.to_string()))
+    take(decode(body).map_err(bad)?).map_err(bad)
+}
+
+/// The same of a value, or of a part of one.
+pub(crate) fn take<T: DeserializeOwned>(value: Value) -> Result<T, String> {
+    serde_json::from_value(plain(value, false)).map_err(|error| error.to_string())
 }
 
 fn plain(value: Value, keeps_keys: bool) -> Value {

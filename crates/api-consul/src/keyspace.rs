@@ -8,7 +8,6 @@
 //! | `/consul/locks/ID/KEY` | nothing; the session holds the key |
 //! | `/consul/events/TIME` | an event; `TIME` counts events, in 16 hexadecimal digits |
 //! | `/consul/lock-delay/KEY` | nothing; while it is there the key cannot be acquired |
-
 //! | `/consul/queries/ID` | a prepared query |
 //! | `/consul/catalog/nodes/NODE` | a node that somebody registered; names and ids are in lower case |
 //! | `/consul/catalog/services/NODE` NUL `ID` | a service |
@@ -20,6 +19,8 @@
 use bytes::Bytes;
 use uuid::Uuid;
 
+/// The prefix of everything.
+pub(crate) const ALL: &str = "/consul/";
 pub(crate) const KV: &str = "/consul/kv/";
 pub(crate) const SESSIONS: &str = "/consul/sessions/";
 pub(crate) const SESSION_TTL: &str = "/consul/session-ttl/";

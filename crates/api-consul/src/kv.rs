@@ -11,7 +11,7 @@ use crate::blocking;
 use crate::call::Call;
 use crate::entry::Entry;
 use crate::keyspace;
-use crate::op::{KvOp, OpError, Verb};
+use crate::op::{KvOp, OpError, Operation, Verb};
 use crate::permit::Wish;
 use crate::refusal::Refusal;
 use crate::transact::{Outcome, transact};
@@ -128,7 +128,8 @@ async fn delete(call: &Call) -> Result<Answer, Refusal> {
 
 /// Does one operation; true if it was done, false if things were not as the client wants them.
 async fn one(call: &Call, op: KvOp) -> Result<Answer, Refusal> {
-    let outcome = transact(call.store(), &[op], call.permit.as_ref()).await?;
+    let op = Operation::Key(op);
+    let outcome = transact(&call.server, &[op], call.permit.as_ref()).await?;
     let done = match outcome {
         Outcome::Done(_) => true,
         Outcome::Undone(errors) => match errors.into_iter().next() {

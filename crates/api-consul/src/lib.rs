@@ -33,6 +33,7 @@ mod refusal;
 mod route;
 mod server;
 mod session;
+mod snapshot;
 mod status;
 mod transact;
 mod txn;

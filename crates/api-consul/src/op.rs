@@ -1,8 +1,10 @@
-//! One operation on keys, done on a draft: what a `PUT` or `DELETE` means, and each line of a transaction.
+//! One operation, done on a draft: what a `PUT` or `DELETE` of a key means, and each line of a transaction.
 
 use bytes::Bytes;
 use uuid::Uuid;
 
+use crate::catalog::op::CatalogOp;
+use crate::catalog::record::{Check, Node, Service};
 use crate::draft::Draft;
 use crate::entry::Entry;
 use crate::keyspace;
@@ -76,13 +78,55 @@ impl KvOp {
     }
 }
 
-/// An entry that an operation answers with.
+/// What an operation answers with.
 #[derive(Clone, Debug)]
-pub(crate) struct Item {
-    pub(crate) key: Bytes,
-    pub(crate) entry: Entry,
-    /// True for reads; what was written is answered without its value.
-    pub(crate) shows_value: bool,
+pub(crate) enum Item {
+    Entry {
+        key: Bytes,
+        entry: Entry,
+        /// True for reads; what was written is answered without its value.
+        shows_value: bool,
+    },
+    Node(Node),
+    Service(Service),
+    Check(Box<CheckItem>),
+}
+
+/// A check, its node's name, and the service that it is about.
+#[derive(Clone, Debug)]
+pub(crate) struct CheckItem {
+    pub(crate) node: String,
+    pub(crate) service: Option<Service>,
+    pub(crate) check: Check,
+}
+
+impl Item {
+    /// The indexes that it was created and changed at.
+    pub(crate) fn indexes(&mut self) -> [&mut u64; 2] {
+        match self {
+            Item::Entry { entry, .. } => [&mut entry.create_index, &mut entry.modify_index],
+            Item::Node(node) => [&mut node.create_index, &mut node.modify_index],
+            Item::Service(service) => [&mut service.create_index, &mut service.modify_index],
+            Item::Check(item) => [&mut item.check.create_index, &mut item.check.modify_index],
+        }
+    }
+}
+
+/// One operation of a transaction.
+#[derive(Clone, Debug)]
+pub(crate) enum Operation {
+    Key(KvOp),
+    Catalog(Box<CatalogOp>),
+}
+
+impl Operation {
+    /// True if it changes nothing.
+    pub(crate) fn only_reads(&self) -> bool {
+        match self {
+            Operation::Key(op) => op.verb.only_reads(),
+            Operation::Catalog(op) => op.only_reads(),
+        }
+    }
 }
 
 /// Why an operation was not done; nothing of its transaction is.
@@ -105,13 +149,28 @@ pub(crate) enum OpError {
 /// Does one operation.
 pub(crate) async fn apply(
     draft: &mut Draft<'_>,
+    op: &Operation,
+    permit: &dyn Permit,
+) -> Result<Vec<Item>, OpError> {
+    match op {
+        Operation::Key(op) => on_key(draft, op, permit).await,
+        Operation::Catalog(op) => {
+            let catalog = draft.catalog.as_mut();
+            let catalog = catalog.ok_or_else(|| Refusal::failed("the catalog was not read"))?;
+            Ok(op.apply(catalog, permit)?.into_iter().collect())
+        }
+    }
+}
+
+async fn on_key(
+    draft: &mut Draft<'_>,
     op: &KvOp,
     permit: &dyn Permit,
 ) -> Result<Vec<Item>, OpError> {
     check(op, permit)?;
     let key = &op.key;
     let shows_value = matches!(op.verb, Verb::Get | Verb::GetOrEmpty | Verb::GetTree);
-    let item = |(key, entry)| Item { key, entry, shows_value };
+    let item = |(key, entry)| Item::Entry { key, entry, shows_value };
     let one = |entry| vec![item((key.clone(), entry))];
     match op.verb {
         Verb::Set => Ok(one(set(draft, op).await?)),

@@ -42,6 +42,8 @@ pub enum Wish<'a> {
     AgentRead(&'a str),
     /// Have a server do something.
     AgentWrite(&'a str),
+    /// Have a copy of everything, tokens included, or replace it by one.
+    Snapshot,
     /// See who the servers are.
     OperatorRead,
     /// Change the cluster.
@@ -92,6 +94,8 @@ impl Permit for Authorizer {
             Wish::QueryWrite(query) => (Resource::Query, query.as_bytes(), Access::Write),
             Wish::AgentRead(node) => (Resource::Agent, node.as_bytes(), Access::Read),
             Wish::AgentWrite(node) => (Resource::Agent, node.as_bytes(), Access::Write),
+            // As in Consul: who may have everything may write tokens.
+            Wish::Snapshot => (Resource::Acl, b"".as_slice(), Access::Write),
             Wish::OperatorRead => (Resource::Operator, b"".as_slice(), Access::Read),
             Wish::OperatorWrite => (Resource::Operator, b"".as_slice(), Access::Write),
         };

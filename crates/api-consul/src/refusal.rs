@@ -93,6 +93,12 @@ impl From<PermitError> for Refusal {
     }
 }
 
+impl From<std::io::Error> for Refusal {
+    fn from(error: std::io::Error) -> Refusal {
+        Refusal::Failed(error.to_string())
+    }
+}
+
 fn no_leader() -> Refusal {
     Refusal::failed("No cluster leader")
 }

@@ -7,7 +7,8 @@ use crate::answer::Answer;
 use crate::call::Call;
 use crate::refusal::Refusal;
 use crate::{
-    agent, catalog, coordinate, event, health, kv, operator, prepared, session, status, txn,
+    agent, catalog, coordinate, event, health, kv, operator, prepared, session, snapshot, status,
+    txn,
 };
 
 /// What answers the calls of an endpoint.
@@ -19,6 +20,9 @@ pub(crate) const VALUE_MAX: usize = 512 << 10;
 const OBJECT_MAX: usize = 64 << 10;
 /// The payload of an event: all that Consul's gossip carries of one.
 const EVENT_MAX: usize = 512;
+
+/// An archive of a snapshot: what it unpacks to is bounded where that is done.
+const ARCHIVE_MAX: usize = 8 << 20;
 
 /// An endpoint.
 pub(crate) struct Route {
@@ -80,9 +84,15 @@ pub(crate) const ROUTES: &[Route] = routes! {
     "/v1/coordinate/update" [PUT] OBJECT_MAX => coordinate::update;
     "/v1/query" [GET POST] OBJECT_MAX => prepared::all;
     "/v1/query/" [GET PUT DELETE] OBJECT_MAX => prepared::one;
+    "/v1/snapshot" [GET PUT] ARCHIVE_MAX => snapshot::answer;
     "/v1/acl/" [GET PUT DELETE] OBJECT_MAX => acl_disabled;
     "/v1/operator/raft/configuration" [GET] 0 => operator::raft_configuration;
+    "/v1/operator/raft/peer" [DELETE] 0 => operator::raft_peer;
+    "/v1/operator/autopilot/configuration" [GET PUT] OBJECT_MAX => operator::configuration;
+    "/v1/operator/autopilot/health" [GET] 0 => operator::health;
     "/v1/agent/self" [GET] 0 => agent::this;
+    "/v1/agent/metrics" [GET] 0 => agent::metrics;
+    "/v1/agent/reload" [PUT] OBJECT_MAX => agent::reload;
     "/v1/agent/members" [GET] 0 => agent::members;
     "/v1/agent/services" [GET] 0 => agent::services;
     "/v1/agent/checks" [GET] 0 => agent::checks;
@@ -126,7 +136,6 @@ const NOT_SERVED: &[&str] = &[
     "/v1/peering",
     "/v1/peering/",
     "/v1/peerings",
-    "/v1/snapshot",
 ];
 
 /// The endpoint of a path, and what of the path is left for it.

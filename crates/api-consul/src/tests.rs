@@ -1,15 +1,20 @@
 //! The whole API on a real store, asked through its handler and over HTTP.
 
 mod agent;
+mod beside;
 mod blocking;
 mod catalog;
 mod event;
 mod http;
 mod kv;
 mod model;
+mod operator;
 mod prepared;
+mod probe;
 mod session;
+mod snapshot;
 mod txn;
+mod txn_catalog;
 
 use std::io;
 use std::sync::{Arc, Mutex};
@@ -24,7 +29,7 @@ use tempfile::TempDir;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
-use crate::cluster::{self, Check, MemberState, NODE_CHECK, Node, Own, OwnNode, Status};
+use crate::cluster::{self, Check, MemberState, NODE_CHECK, Node, Own, OwnNode, Service, Status};
 use crate::{AllowAll, Cluster, ConsulServer, Permit, PermitError, Permits, Settings, Wish};
 
 /// A cluster of one has nobody to connect to.
@@ -41,12 +46,55 @@ impl Transport for Nobody {
 struct Two {
     own: Mutex<Arc<Own>>,
     changes: watch::Sender<u64>,
+    members: Vec<cluster::Member>,
 }
 
 impl Two {
     fn new() -> Two {
         let (changes, _) = watch::channel(0);
-        Two { own: Mutex::new(Arc::new(two(Status::Passing, 0))), changes }
+        let members = vec![
+            member("one", "10.0.0.1:8301", MemberState::Alive),
+            member("two", "10.0.0.2:8301", MemberState::Failed),
+        ];
+        Two { own: Mutex::new(Arc::new(two(Status::Passing, 0))), changes, members }
+    }
+
+    /// Knows one node alone, as a Consul of one server does.
+    fn alone(server_port: u16) -> Two {
+        let mut me = member("one", "127.0.0.1:8301", MemberState::Alive);
+        me.id = uuid::Uuid::new_v4().to_string();
+        let mut own = two(Status::Passing, 1);
+        own.nodes.truncate(1);
+        let node = &mut own.nodes[0];
+        let address = || "127.0.0.1".to_owned();
+        (node.node.id, node.node.address, node.node.create_index) = (me.id.clone(), address(), 1);
+        let kinds = ["lan", "lan_ipv4", "wan", "wan_ipv4"];
+        node.node.tagged_addresses =
+            kinds.iter().map(|kind| ((*kind).to_owned(), address())).collect();
+        let segment = ("consul-network-segment".to_owned(), String::new());
+        node.node.meta = [segment].into_iter().collect();
+        "Agent alive and reachable".clone_into(&mut node.checks[0].output);
+        node.checks[0].create_index = 1;
+        node.services.push(Service {
+            id: "consul".to_owned(),
+            name: "consul".to_owned(),
+            port: server_port,
+            meta: [
+                ("non_voter", "false"),
+                ("raft_version", "3"),
+                ("serf_protocol_current", "2"),
+                ("serf_protocol_max", "5"),
+                ("serf_protocol_min", "1"),
+                ("version", "1.8.7"),
+            ]
+            .map(|(name, value)| (name.to_owned(), value.to_owned()))
+            .into(),
+            create_index: 1,
+            modify_index: 1,
+            ..Service::default()
+        });
+        let (changes, _) = watch::channel(1);
+        Two { own: Mutex::new(Arc::new(own)), changes, members: vec![me] }
     }
 
     /// Says how the second node is, as of a revision of the store.
@@ -78,6 +126,17 @@ fn two(second: Status, index: u64) -> Own {
     Own { index, nodes }
 }
 
+fn member(name: &str, address: &str, state: MemberState) -> cluster::Member {
+    cluster::Member {
+        name: name.to_owned(),
+        id: format!("id-of-{name}"),
+        address: address.parse().unwrap(),
+        is_server: name == "one",
+        server_port: 8300,
+        state,
+    }
+}
+
 #[async_trait]
 impl Cluster for Two {
     fn leader(&self) -> Option<String> {
@@ -89,18 +148,7 @@ impl Cluster for Two {
     }
 
     fn members(&self) -> Vec<cluster::Member> {
-        let member = |name: &str, address: &str, state| cluster::Member {
-            name: name.to_owned(),
-            id: format!("id-of-{name}"),
-            address: address.parse().unwrap(),
-            is_server: name == "one",
-            server_port: 8300,
-            state,
-        };
-        vec![
-            member("one", "10.0.0.1:8301", MemberState::Alive),
-            member("two", "10.0.0.2:8301", MemberState::Failed),
-        ]
+        self.members.clone()
     }
 
     async fn own(&self, _: u64) -> Arc<Own> {
@@ -140,6 +188,7 @@ impl Permit for BelowApp {
             Wish::NodeWrite(_)
             | Wish::AgentRead(_)
             | Wish::AgentWrite(_)
+            | Wish::Snapshot
             | Wish::OperatorRead
             | Wish::OperatorWrite => false,
         }
@@ -175,6 +224,10 @@ impl Drop for Bed {
 }
 
 async fn bed() -> Bed {
+    bed_of(Two::new()).await
+}
+
+async fn bed_of(cluster: Two) -> Bed {
     let dir = tempfile::tempdir().unwrap();
     let store = Store::open(StoreConfig::new(dir.path(), 1), Arc::new(Nobody)).await.unwrap();
     let member =
@@ -182,7 +235,7 @@ async fn bed() -> Bed {
     store.bootstrap(member).await.unwrap();
     store.leadership().wait_for(|now| now.is_me).await.unwrap();
     let settings = Settings { datacenter: "dc1".to_owned(), node: "one".to_owned() };
-    let cluster = Arc::new(Two::new());
+    let cluster = Arc::new(cluster);
     let seam = Arc::clone(&cluster) as Arc<dyn Cluster>;
     let server = ConsulServer::new(store.clone(), seam, Arc::new(Tokens), settings);
     let ending = tokio::spawn(server.clone().end_sessions());

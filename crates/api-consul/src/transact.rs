@@ -2,14 +2,15 @@
 
 use std::time::Duration;
 
-use pontoon_store::{Read, Store};
+use pontoon_store::Read;
 use tokio::time::Instant;
 
 use crate::draft::{Committed, Draft};
 use crate::entry::PENDING;
-use crate::op::{Item, KvOp, OpError, apply};
+use crate::op::{Item, OpError, Operation, apply};
 use crate::permit::Permit;
 use crate::refusal::Refusal;
+use crate::server::ConsulServer;
 
 /// How long it is tried to be faster than others who write the same keys.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -31,15 +32,15 @@ pub(crate) enum Outcome {
 /// The first attempt goes by what this server knows. Whatever comes of it but a commit, which proves that it was true,
 /// is not told before the leader was asked.
 pub(crate) async fn transact(
-    store: &Store,
-    ops: &[KvOp],
+    server: &ConsulServer,
+    ops: &[Operation],
     permit: &dyn Permit,
 ) -> Result<Outcome, Refusal> {
     let give_up = Instant::now() + PATIENCE;
     let mut pause = PAUSE_FIRST;
     let mut read = Read::Local;
     loop {
-        let mut draft = Draft::new(store, read);
+        let mut draft = draft(server, ops, read).await?;
         match run(&mut draft, ops, permit).await? {
             Outcome::Done(items) if draft.writes() => match draft.commit().await? {
                 Committed::Done(revision) => return Ok(Outcome::Done(at(revision, items))),
@@ -61,15 +62,33 @@ pub(crate) async fn transact(
 
 /// Does operations that only read.
 pub(crate) async fn read_only(
-    store: &Store,
-    ops: &[KvOp],
+    server: &ConsulServer,
+    ops: &[Operation],
     permit: &dyn Permit,
     read: Read,
 ) -> Result<Outcome, Refusal> {
-    run(&mut Draft::new(store, read), ops, permit).await
+    run(&mut draft(server, ops, read).await?, ops, permit).await
 }
 
-async fn run(draft: &mut Draft<'_>, ops: &[KvOp], permit: &dyn Permit) -> Result<Outcome, Refusal> {
+/// A draft for these operations. The catalog is read only if some are about it.
+async fn draft<'s>(
+    server: &'s ConsulServer,
+    ops: &[Operation],
+    read: Read,
+) -> Result<Draft<'s>, Refusal> {
+    let store = &server.inner.store;
+    if ops.iter().any(|op| matches!(op, Operation::Catalog(_))) {
+        let (catalog, at) = server.catalog(read).await?;
+        return Ok(Draft::with_catalog(store, catalog, at));
+    }
+    Ok(Draft::new(store, read))
+}
+
+async fn run(
+    draft: &mut Draft<'_>,
+    ops: &[Operation],
+    permit: &dyn Permit,
+) -> Result<Outcome, Refusal> {
     let (mut items, mut errors) = (Vec::new(), Vec::new());
     for (place, op) in ops.iter().enumerate() {
         match apply(draft, op, permit).await {
@@ -83,8 +102,8 @@ async fn run(draft: &mut Draft<'_>, ops: &[KvOp], permit: &dyn Permit) -> Result
 
 /// Fills in the indexes of what was written.
 fn at(revision: u64, mut items: Vec<Item>) -> Vec<Item> {
-    for Item { entry, .. } in &mut items {
-        for index in [&mut entry.create_index, &mut entry.modify_index] {
+    for item in &mut items {
+        for index in item.indexes() {
             if *index == PENDING {
                 *index = revision;
             }

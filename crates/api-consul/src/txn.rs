@@ -1,4 +1,4 @@
-//! `/v1/txn`: several operations on keys, all of them or none.
+//! `/v1/txn`: several operations on keys, nodes, services and checks, all of them or none.
 
 mod decode;
 
@@ -7,8 +7,9 @@ use serde::Serialize;
 
 use crate::answer::Answer;
 use crate::call::Call;
+use crate::catalog::shown::{ShownCheck, ShownNode, ShownService};
 use crate::kv::Shown;
-use crate::op::{Item, KvOp, OpError};
+use crate::op::{Item, OpError, Operation};
 use crate::permit::Wish;
 use crate::refusal::Refusal;
 use crate::transact::{Outcome, read_only, transact};
@@ -36,10 +37,14 @@ struct ReadMeta {
     consistency_level: &'static str,
 }
 
+/// What one operation has to show.
 #[derive(Serialize)]
-struct Line<'i> {
+enum Line<'i> {
     #[serde(rename = "KV")]
-    kv: Shown<'i>,
+    Key(Shown<'i>),
+    Node(ShownNode<'i>),
+    Service(ShownService<'i>),
+    Check(ShownCheck<'i>),
 }
 
 #[derive(Serialize)]
@@ -52,7 +57,7 @@ struct Failure {
 pub(crate) async fn answer(call: Call) -> Result<Answer, Refusal> {
     let lines = decode::operations(&call.body, OPS_MAX)?;
     let permit = call.permit.as_ref();
-    let writes = lines.iter().flatten().any(|op| !op.verb.only_reads());
+    let writes = lines.iter().flatten().any(|op| !op.only_reads());
     let options = call.options()?;
     let meta = call.meta(&options, None);
     let read = (!writes).then_some(ReadMeta {
@@ -63,15 +68,17 @@ pub(crate) async fn answer(call: Call) -> Result<Answer, Refusal> {
     });
     let outcome = match read_all(lines) {
         Err(unknown) => Outcome::Undone(unknown),
-        Ok(ops) if writes => transact(call.store(), &ops, permit).await?,
-        Ok(ops) => read_only(call.store(), &ops, permit, options.consistency.read()).await?,
+        Ok(ops) if writes => transact(&call.server, &ops, permit).await?,
+        Ok(ops) => read_only(&call.server, &ops, permit, options.consistency.read()).await?,
     };
     let answer = report(&call, outcome, read)?;
     Ok(if writes { answer } else { answer.with_meta(meta) })
 }
 
 /// All operations, or the errors of those that are none.
-fn read_all(lines: Vec<Result<KvOp, String>>) -> Result<Vec<KvOp>, Vec<(usize, OpError)>> {
+fn read_all(
+    lines: Vec<Result<Operation, String>>,
+) -> Result<Vec<Operation>, Vec<(usize, OpError)>> {
     let (mut ops, mut unknown) = (Vec::with_capacity(lines.len()), Vec::new());
     for (place, line) in lines.into_iter().enumerate() {
         match line {
@@ -85,8 +92,9 @@ fn read_all(lines: Vec<Result<KvOp, String>>) -> Result<Vec<KvOp>, Vec<(usize, O
 fn report(call: &Call, outcome: Outcome, read: Option<ReadMeta>) -> Result<Answer, Refusal> {
     match outcome {
         Outcome::Done(items) => {
-            let lines = items.iter().filter(|item| call.permit.allows(Wish::KeyRead(&item.key)));
-            let lines = lines.map(line).collect();
+            let datacenter = &call.server.inner.settings.datacenter;
+            let seen = items.iter().filter(|item| may_see(call, item));
+            let lines = seen.map(|item| line(item, datacenter)).collect();
             call.json(&Report { results: Some(lines), errors: None, read })
         }
         Outcome::Undone(errors) => {
@@ -99,7 +107,30 @@ fn report(call: &Call, outcome: Outcome, read: Option<ReadMeta>) -> Result<Answe
     }
 }
 
-fn line(item: &Item) -> Line<'_> {
-    let shown = Shown::of(&item.key, &item.entry);
-    Line { kv: if item.shows_value { shown } else { shown.without_value() } }
+/// What may not be read is left out, as of all lists. What was read of the catalog was permitted before.
+fn may_see(call: &Call, item: &Item) -> bool {
+    match item {
+        Item::Entry { key, .. } => call.permit.allows(Wish::KeyRead(key)),
+        Item::Node(node) => call.permit.allows(Wish::NodeRead(&node.name)),
+        Item::Service(service) => call.permit.allows(Wish::ServiceRead(&service.name)),
+        Item::Check(item) => call.permit.allows(match &item.service {
+            Some(service) => Wish::ServiceRead(&service.name),
+            None => Wish::NodeRead(&item.node),
+        }),
+    }
+}
+
+fn line<'i>(item: &'i Item, datacenter: &'i str) -> Line<'i> {
+    match item {
+        Item::Entry { key, entry, shows_value } => {
+            let shown = Shown::of(key, entry);
+            Line::Key(if *shows_value { shown } else { shown.without_value() })
+        }
+        Item::Node(node) => Line::Node(ShownNode::of(node, datacenter)),
+        Item::Service(service) => Line::Service(ShownService::of(service).with_null_tags()),
+        Item::Check(item) => {
+            let shown = ShownCheck::beside(&item.node, item.service.as_ref(), &item.check);
+            Line::Check(shown.with_null_tags())
+        }
+    }
 }

@@ -1,5 +1,6 @@
 //! The command line: every command with its options and an example.
 
+mod consul;
 mod local;
 mod store;
 mod values;
@@ -8,6 +9,7 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+pub(crate) use consul::{Api, Kv, KvCommand, Lock};
 pub(crate) use local::{Demo, Hello, HelloCommand, Machine, Names};
 use values::{
     cgroup_path, cluster_range, image, label, manager, node_label, node_name, number, port,
@@ -145,6 +147,14 @@ pub(crate) enum Command {
         after_help = "Examples:\n  pontoon store snapshot save /backup/pontoon.snap\n  pontoon store verify"
     )]
     Store(Store),
+    /// Keys of Consul's API
+    #[command(
+        after_help = "Examples:\n  pontoon kv put app/color blue && pontoon kv get app/color"
+    )]
+    Kv(Kv),
+    /// Run a program while holding a lock of Consul's API; it is ended when the lock is lost
+    #[command(after_help = "Examples:\n  pontoon lock jobs/nightly ./backup.sh --all")]
+    Lock(Lock),
     /// This node's images
     #[command(
         subcommand,

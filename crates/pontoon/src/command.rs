@@ -2,12 +2,15 @@
 
 mod application;
 mod cluster;
+mod consul;
 mod daemon;
 mod demo;
 mod etcd;
 mod exec;
 mod image;
 mod kube;
+mod kv;
+mod lock;
 mod machine;
 mod node;
 mod store;
@@ -42,6 +45,8 @@ pub(crate) async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::EtcdEnv(options) => etcd::env(&client, &global, &options).await?,
         Command::Node(command) => node::run(&client, output, command).await?,
         Command::Store(command) => return store::run(&global, &client, command).await,
+        Command::Kv(options) => kv::run(options).await?,
+        Command::Lock(options) => return lock::run(options).await,
         Command::Image(command) => image::run(&client, output, command).await?,
         Command::Run(options) => application::run(&client, output, options).await?,
         Command::Service(Service::Ls(scope)) => {

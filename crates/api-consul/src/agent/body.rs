@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 
 use serde::Deserialize;
 
-use crate::catalog::record::{Check, Probe, Service, ServiceAddress, Source, Status, Weights};
+use crate::catalog::record::{
+    Check, Probe, Service, ServiceAddress, Source, Status, Steps, Weights,
+};
 use crate::duration::GoDuration;
 use crate::refusal::Refusal;
 
@@ -57,12 +59,17 @@ impl NewService {
         named(name, "Must provide service name with ID")?;
         let id = if self.id.is_empty() { name } else { &self.id };
         named(id, "Must provide service name with ID")?;
+        Ok(Service { id: id.to_owned(), ..self.as_it_is()? })
+    }
+
+    /// The service with such an id and name as the client has given, be they empty.
+    pub(crate) fn as_it_is(&self) -> Result<Service, Refusal> {
         if !self.kind.is_empty() {
             return Err(Refusal::NotServed(format!("a service of kind {:?}", self.kind)));
         }
         Ok(Service {
-            id: id.to_owned(),
-            name: name.to_owned(),
+            id: self.id.clone(),
+            name: self.name().to_owned(),
             tags: self.tags.clone(),
             address: self.address.clone(),
             tagged_addresses: self.tagged_addresses.clone(),
@@ -117,6 +124,14 @@ pub(crate) struct NewCheck {
     tcp: String,
     udp: String,
     grpc: String,
+    #[serde(rename = "grpcusetls")]
+    grpc_tls: bool,
+    #[serde(rename = "tlsskipverify")]
+    skip_verify: bool,
+    #[serde(rename = "successbeforepassing")]
+    successes: u32,
+    #[serde(rename = "failuresbeforecritical")]
+    failures: u32,
     #[serde(rename = "dockercontainerid")]
     docker: String,
     args: Vec<String>,
@@ -138,8 +153,7 @@ impl NewCheck {
         }
         let status = match self.status.as_str() {
             "" => Status::Critical,
-            word => Status::parse(word)
-                .ok_or_else(|| Refusal::BadRequest(format!("Bad check status: '{word}'")))?,
+            word => Status::parse(word).ok_or_else(|| Refusal::bad_request("Bad check status"))?,
         };
         let deregister_after = self.deregister_after.filter(|after| after.nanos > 0);
         Ok(Check {
@@ -174,18 +188,19 @@ impl NewCheck {
             let (node, service) = (self.alias_node.clone(), self.alias_service.clone());
             return Ok(Source::Alias { node, service });
         }
-        if !self.udp.is_empty() || !self.grpc.is_empty() {
-            return Err(Refusal::NotServed("a check by UDP or gRPC".to_owned()));
-        }
-        let how = match (self.http.as_str(), self.tcp.as_str()) {
-            ("", "") => None,
-            ("", address) => Some(Probe::Tcp(address.to_owned())),
-            (url, _) => Some(self.http_probe(url)?),
+        let how = match [&self.http, &self.tcp, &self.udp, &self.grpc].map(String::as_str) {
+            ["", "", "", ""] => None,
+            ["", "", "", target] => Some(self.grpc_probe(target)?),
+            ["", "", address, _] => Some(Probe::Udp(with_port(address)?)),
+            ["", address, ..] => Some(Probe::Tcp(address.to_owned())),
+            [url, ..] => Some(self.http_probe(url)?),
         };
         match (how, every, ttl) {
             (Some(how), Some(every), _) => {
                 let every = every.max(INTERVAL_MIN);
-                Ok(Source::Probe { how, every, within: self.timeout.filter(|time| time.nanos > 0) })
+                let within = self.timeout.filter(|time| time.nanos > 0);
+                let steps = Steps { successes: self.successes, failures: self.failures };
+                Ok(Source::Probe { how, every, within, steps })
             }
             (Some(_), None, _) => invalid("Interval must be > 0 for Script, HTTP, or TCP checks"),
             (None, _, Some(ttl)) => Ok(Source::Ttl(ttl)),
@@ -198,8 +213,9 @@ impl NewCheck {
         if !is_url {
             return Err(Refusal::BadRequest(format!("Invalid check: {url:?} is no URL")));
         }
-        if !url.starts_with("http://") {
-            return Err(Refusal::NotServed("a check of a URL that is not http://".to_owned()));
+        if !url.starts_with("http://") && !url.starts_with("https://") {
+            let words = format!("Invalid check: {url:?} is neither http:// nor https://");
+            return Err(Refusal::BadRequest(words));
         }
         let method = if self.method.is_empty() { "GET" } else { &self.method };
         Ok(Probe::Http {
@@ -207,8 +223,22 @@ impl NewCheck {
             method: method.to_owned(),
             header: self.header.clone(),
             body: self.body.clone(),
+            skip_verify: self.skip_verify,
         })
     }
+
+    fn grpc_probe(&self, target: &str) -> Result<Probe, Refusal> {
+        with_port(target.split_once('/').map_or(target, |(address, _)| address))?;
+        let (tls, skip_verify) = (self.grpc_tls, self.skip_verify);
+        Ok(Probe::Grpc { target: target.to_owned(), tls, skip_verify })
+    }
+}
+
+/// An address that names its port.
+fn with_port(address: &str) -> Result<String, Refusal> {
+    let port = address.rsplit_once(':').and_then(|(_, port)| port.parse::<u16>().ok());
+    let missing = || Refusal::BadRequest(format!("Invalid check: {address:?} is no HOST:PORT"));
+    port.map(|_| address.to_owned()).ok_or_else(missing)
 }
 
 /// The least that is waited before a critical service goes, as in Consul.

@@ -12,7 +12,7 @@ use crate::permit::Wish;
 use crate::refusal::Refusal;
 
 /// The version of Consul whose API this is: some clients compare it.
-const VERSION: &str = "1.8.7";
+pub(crate) const VERSION: &str = "1.8.7";
 
 #[derive(Serialize)]
 #[serde(rename_all = "PascalCase")]
@@ -135,6 +135,14 @@ pub(crate) async fn join(call: Call) -> Result<Answer, Refusal> {
         return Ok(Answer::done());
     }
     Err(Refusal::NotServed(format!("to join {address} (use `pontoon join` there)")))
+}
+
+/// Consul's agents read their files again; a server here has none, and what nobody reads is not to be trusted.
+pub(crate) async fn reload(call: Call) -> Result<Answer, Refusal> {
+    call.require(Wish::AgentWrite(call.node()))?;
+    let what =
+        "to reload a configuration (there is none: services are registered through this API)";
+    Err(Refusal::NotServed(what.to_owned()))
 }
 
 pub(crate) async fn leave(call: Call) -> Result<Answer, Refusal> {

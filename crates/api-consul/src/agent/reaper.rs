@@ -7,6 +7,7 @@ use pontoon_store::{EventKind, Range, Read, WatchRequest};
 
 use super::status::Told;
 use crate::catalog::Change;
+use crate::catalog::reaper::{GRACE, Gone, LOOK};
 use crate::catalog::record::{Check, Status};
 use crate::catalog::state::Catalog;
 use crate::keyspace::{self, check_critical, check_ttl};
@@ -49,6 +50,7 @@ impl ConsulServer {
         let records = WatchRequest::prefix(keyspace::CATALOG).from(revision + 1);
         let mut records = store.watch(records).map_err(failed)?;
         self.end_due(None).await?;
+        let (mut gone, mut look) = (Gone::new(), tokio::time::interval(LOOK));
         loop {
             changes.mark_unchanged();
             self.end_sick_sessions().await?;
@@ -66,6 +68,7 @@ impl ConsulServer {
                     None => return Ok(()),
                 },
                 changed = changes.changed() => if changed.is_err() { return Ok(()) },
+                _ = look.tick() => self.forget_gone(&mut gone, GRACE).await?,
             }
         }
     }
@@ -103,8 +106,11 @@ impl ConsulServer {
             let check = catalog.node(node).and_then(|there| there.check(&was.id));
             if check.is_some_and(|check| check.critical_lease == was.critical_lease) {
                 match was.service_id.as_str() {
-                    "" => change.delete_check(node, &was.id),
-                    service => change.delete_service(catalog, node, service),
+                    // A service of the cluster's own stays, whatever somebody checks of it.
+                    service if service.is_empty() || catalog.owns_service(node, service) => {
+                        change.delete_check(node, &was.id);
+                    }
+                    service => change.delete_service(catalog, node, service)?,
                 }
             }
             Ok((change, ()))

@@ -32,7 +32,7 @@ pub(crate) async fn service(call: Call) -> Result<Answer, Refusal> {
                 call.require(Wish::ServiceWrite(&there.name))?;
             }
             if replaces {
-                change.delete_service(catalog, node, &service.id);
+                delete_others(&mut change, catalog, node, &service, &checks);
             }
             change.put(catalog, Put::Service(node.to_owned(), service.clone()))?;
             for check in &checks {
@@ -45,6 +45,22 @@ pub(crate) async fn service(call: Call) -> Result<Answer, Refusal> {
     let ids: Vec<_> = checks.iter().map(|check| check.id.clone()).collect();
     call.server.arm(node, &ids).await?;
     Ok(Answer::done())
+}
+
+/// Deletes the checks of a service that it is registered without.
+fn delete_others(
+    change: &mut Change,
+    catalog: &Catalog,
+    node: &str,
+    service: &Service,
+    checks: &[Check],
+) {
+    let there = catalog.node(node).into_iter().flat_map(|there| there.checks.values());
+    for check in there.filter(|check| check.service_id.eq_ignore_ascii_case(&service.id)) {
+        if !checks.iter().any(|kept| kept.id.eq_ignore_ascii_case(&check.id)) {
+            change.delete_check(node, &check.id);
+        }
+    }
 }
 
 /// An address that is an IP address is shown once more by its kind.
@@ -69,14 +85,14 @@ fn as_it_was(catalog: &Catalog, node: &str, check: &Check) -> Check {
 }
 
 pub(crate) async fn deregister_service(call: Call) -> Result<Answer, Refusal> {
-    let id = call.name("Missing service ID")?;
+    let id = call.name("").map_err(|_| Refusal::failed("ServiceID missing"))?;
     let node = call.node();
     call.server
         .change(node, |catalog| {
             let mut change = Change::default();
             if let Some(there) = catalog.node(node).and_then(|there| there.service(&id)) {
                 call.require(Wish::ServiceWrite(&there.name))?;
-                change.delete_service(catalog, node, &id);
+                change.delete_service(catalog, node, &id)?;
             }
             Ok((change, ()))
         })
@@ -119,7 +135,7 @@ pub(crate) async fn check(call: Call) -> Result<Answer, Refusal> {
 }
 
 pub(crate) async fn deregister_check(call: Call) -> Result<Answer, Refusal> {
-    let id = call.name("Missing check ID")?;
+    let id = call.name("").map_err(|_| Refusal::failed("CheckID missing"))?;
     let node = call.node();
     call.server
         .change(node, |catalog| {

@@ -143,14 +143,42 @@ pub enum Source {
     /// Somebody put a node or a service out of service.
     Maintenance,
     /// The node does something itself.
-    Probe { how: Probe, every: GoDuration, within: Option<GoDuration> },
+    Probe {
+        how: Probe,
+        every: GoDuration,
+        within: Option<GoDuration>,
+        #[serde(default)]
+        steps: Steps,
+    },
+}
+
+/// How often a probe must find the same until it is believed; 0 is once.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Steps {
+    pub successes: u32,
+    pub failures: u32,
 }
 
 /// What a node does to see how a service is.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Probe {
-    Http { url: String, method: String, header: BTreeMap<String, Vec<String>>, body: String },
+    Http {
+        url: String,
+        method: String,
+        header: BTreeMap<String, Vec<String>>,
+        body: String,
+        /// Any certificate will do.
+        #[serde(default)]
+        skip_verify: bool,
+    },
     Tcp(String),
+    Udp(String),
+    /// `host:port`, or `host:port/service`.
+    Grpc {
+        target: String,
+        tls: bool,
+        skip_verify: bool,
+    },
 }
 
 impl Check {
@@ -170,6 +198,8 @@ impl Source {
             Source::Maintenance => "maintenance",
             Source::Probe { how: Probe::Http { .. }, .. } => "http",
             Source::Probe { how: Probe::Tcp(_), .. } => "tcp",
+            Source::Probe { how: Probe::Udp(_), .. } => "udp",
+            Source::Probe { how: Probe::Grpc { .. }, .. } => "grpc",
         }
     }
 }

@@ -177,7 +177,7 @@ pub(crate) async fn deregister(call: Call) -> Result<Answer, Refusal> {
             if !service.is_empty() {
                 if let Some(there) = entry.service(service) {
                     call.require(Wish::ServiceWrite(&there.name))?;
-                    change.delete_service(catalog, &asked.node, service);
+                    change.delete_service(catalog, &asked.node, service)?;
                 }
             } else if !check.is_empty() {
                 if let Some(there) = entry.check(check) {

@@ -69,7 +69,7 @@ pub(crate) struct ShownService<'c> {
     #[serde(rename = "ID")]
     id: &'c str,
     service: &'c str,
-    tags: &'c [String],
+    tags: Option<&'c [String]>,
     address: &'c str,
     #[serde(skip_serializing_if = "is_empty")]
     tagged_addresses: &'c Addresses,
@@ -89,7 +89,7 @@ impl<'c> ShownService<'c> {
         ShownService {
             id: &service.id,
             service: &service.name,
-            tags: &service.tags,
+            tags: Some(&service.tags),
             address: &service.address,
             tagged_addresses: &service.tagged_addresses,
             meta: &service.meta,
@@ -101,6 +101,13 @@ impl<'c> ShownService<'c> {
             create_index: service.create_index,
             modify_index: service.modify_index,
         }
+    }
+}
+
+impl ShownService<'_> {
+    /// The same, with no list of tags where there is no tag: so do Consul's transactions.
+    pub(crate) fn with_null_tags(self) -> Self {
+        ShownService { tags: self.tags.filter(|tags| !tags.is_empty()), ..self }
     }
 }
 
@@ -211,7 +218,7 @@ pub(crate) struct ShownCheck<'c> {
     #[serde(rename = "ServiceID")]
     service_id: &'c str,
     service_name: &'c str,
-    service_tags: &'c [String],
+    service_tags: Option<&'c [String]>,
     r#type: &'static str,
     definition: Nothing,
     create_index: u64,
@@ -219,14 +226,37 @@ pub(crate) struct ShownCheck<'c> {
 }
 
 impl<'c> ShownCheck<'c> {
+    /// The same, with no list of tags where there is no tag: so do Consul's transactions and prepared queries.
+    pub(crate) fn with_null_tags(self) -> Self {
+        ShownCheck { service_tags: self.service_tags.filter(|tags| !tags.is_empty()), ..self }
+    }
+
+    /// The same as its agent knows it, which is before it is in the catalog.
+    pub(crate) fn without_indexes(self) -> Self {
+        ShownCheck { create_index: 0, modify_index: 0, ..self }
+    }
+
+    /// Where Consul lists it.
+    pub(crate) fn place(&self) -> (&'c str, &'c str) {
+        (self.node, self.id)
+    }
+
     pub(crate) fn status(&self) -> &'static str {
         self.status
     }
 
     pub(crate) fn of(entry: &'c Entry, check: &'c Check) -> ShownCheck<'c> {
-        let service = entry.service_of(check);
+        ShownCheck::beside(&entry.node.name, entry.service_of(check), check)
+    }
+
+    /// A check with the name of its node and the service that it is about.
+    pub(crate) fn beside(
+        node: &'c str,
+        service: Option<&'c Service>,
+        check: &'c Check,
+    ) -> ShownCheck<'c> {
         ShownCheck {
-            node: &entry.node.name,
+            node,
             id: &check.id,
             name: &check.name,
             status: check.status.word(),
@@ -234,7 +264,7 @@ impl<'c> ShownCheck<'c> {
             output: &check.output,
             service_id: &check.service_id,
             service_name: service.map_or("", |service| &service.name),
-            service_tags: service.map_or(&[], |service| &service.tags),
+            service_tags: Some(service.map_or(&[], |service| &service.tags)),
             r#type: check.source.word(),
             definition: Nothing {},
             create_index: check.create_index,
@@ -253,6 +283,13 @@ pub(crate) struct ServiceHealth<'c> {
 }
 
 impl<'c> ServiceHealth<'c> {
+    /// The same, with no list of tags where there is no tag.
+    pub(crate) fn with_null_tags(self) -> Self {
+        let checks = self.checks.into_iter().map(ShownCheck::with_null_tags);
+        let service = self.service.with_null_tags();
+        ServiceHealth { checks: checks.collect(), service, ..self }
+    }
+
     pub(crate) fn of(entry: &'c Entry, service: &'c Service, datacenter: &'c str) -> Self {
         ServiceHealth {
             node: ShownNode::of(&entry.node, datacenter),

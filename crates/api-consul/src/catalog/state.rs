@@ -7,13 +7,13 @@ use pontoon_store::KeyValue;
 use serde::de::DeserializeOwned;
 
 use super::record::{Check, Node, Service, Source, Status};
-use crate::cluster::Own;
+use crate::cluster::{Own, OwnNode};
 use crate::keyspace::{CATALOG, CatalogKey};
 use crate::near::Coordinate;
 use crate::refusal::Refusal;
 
 /// A node with all that is on it.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Entry {
     pub(crate) node: Node,
     /// By id in lower case, as the checks.
@@ -159,6 +159,22 @@ impl Catalog {
 
     pub(crate) fn node(&self, name: &str) -> Option<&Entry> {
         self.nodes.get(&name.to_lowercase())
+    }
+
+    /// True if the cluster itself runs a service.
+    pub(crate) fn owns_service(&self, node: &str, id: &str) -> bool {
+        let is_it = |service: &Service| service.id.eq_ignore_ascii_case(id);
+        self.own_node(node).is_some_and(|there| there.services.iter().any(is_it))
+    }
+
+    /// True if the cluster itself says how a check is.
+    pub(crate) fn owns_check(&self, node: &str, id: &str) -> bool {
+        let is_it = |check: &Check| check.id.eq_ignore_ascii_case(id);
+        self.own_node(node).is_some_and(|there| there.checks.iter().any(is_it))
+    }
+
+    fn own_node(&self, name: &str) -> Option<&OwnNode> {
+        self.own.nodes.iter().find(|there| there.node.name.eq_ignore_ascii_case(name))
     }
 
     pub(crate) fn nodes(&self) -> impl Iterator<Item = &Entry> {

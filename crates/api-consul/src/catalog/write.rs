@@ -40,6 +40,9 @@ impl Change {
                 (keyspace::catalog_node(&node.name), encode(&node)?)
             }
             Put::Service(node, service) => {
+                if catalog.owns_service(&node, &service.id) {
+                    return Err(Refusal::Failed(is_own("service", &service.id)));
+                }
                 let there = catalog.node(&node).and_then(|there| there.service(&service.id));
                 if there.is_some_and(|there| is_same(there, &service)) {
                     return Ok(());
@@ -47,6 +50,9 @@ impl Change {
                 (keyspace::catalog_service(&node, &service.id), encode(&service)?)
             }
             Put::Check(node, check) => {
+                if catalog.owns_check(&node, &check.id) {
+                    return Err(Refusal::Failed(is_own("check", &check.id)));
+                }
                 let there = catalog.node(&node).and_then(|there| there.check(&check.id));
                 if there.is_some_and(|there| is_same(there, &check)) {
                     return Ok(());
@@ -69,30 +75,45 @@ impl Change {
     }
 
     /// Deletes a service with its checks.
-    pub(crate) fn delete_service(&mut self, catalog: &Catalog, node: &str, service: &str) {
+    pub(crate) fn delete_service(
+        &mut self,
+        catalog: &Catalog,
+        node: &str,
+        service: &str,
+    ) -> Result<(), Refusal> {
+        if catalog.owns_service(node, service) {
+            return Err(Refusal::Failed(is_own("service", service)));
+        }
         self.op(DeleteRange::key(keyspace::catalog_service(node, service)));
         let checks = catalog.node(node).into_iter().flat_map(|entry| entry.checks.values());
         for check in checks.filter(|check| check.service_id.eq_ignore_ascii_case(service)) {
             self.delete_check(node, &check.id);
         }
+        Ok(())
     }
 
     /// Deletes a node with all that is on it.
     pub(crate) fn delete_node(&mut self, node: &str) {
         self.op(DeleteRange::key(keyspace::catalog_node(node)));
+        self.op(DeleteRange::key(keyspace::coordinate(node)));
         for prefix in keyspace::of_node(node) {
             self.op(DeleteRange::prefix(prefix));
         }
     }
 }
 
+/// What is said of a record that would take the place of one of the cluster's own.
+pub(super) fn is_own(what: &str, name: &str) -> String {
+    format!("{what} {name:?} is the cluster's own, and no client changes it; use another name")
+}
+
 /// True if keeping the one over the other would change nothing.
-fn is_same<T: Serialize>(there: &T, new: &T) -> bool {
+pub(super) fn is_same<T: Serialize>(there: &T, new: &T) -> bool {
     // What the store keeps beside a record is not in its encoding.
     matches!((serde_json::to_vec(there), serde_json::to_vec(new)), (Ok(a), Ok(b)) if a == b)
 }
 
-fn encode(record: &impl Serialize) -> Result<Bytes, Refusal> {
+pub(super) fn encode(record: &impl Serialize) -> Result<Bytes, Refusal> {
     let bytes = serde_json::to_vec(record);
     bytes.map(Bytes::from).map_err(|error| Refusal::Failed(format!("write the catalog: {error}")))
 }

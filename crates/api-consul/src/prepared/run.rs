@@ -101,7 +101,9 @@ pub(super) async fn execute(call: &Call, name: &str) -> Result<Answer, Refusal> 
     if limit > 0 {
         instances.truncate(limit);
     }
-    let health = |(entry, service): (_, _)| ServiceHealth::of(entry, service, asked.datacenter());
+    let health = |(entry, service): (_, _)| {
+        ServiceHealth::of(entry, service, asked.datacenter()).with_null_tags()
+    };
     let executed = Executed {
         service: &query.service.service,
         nodes: instances.into_iter().map(health).collect(),

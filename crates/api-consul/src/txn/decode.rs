@@ -1,17 +1,21 @@
 //! The operations of a transaction, read of its body.
 
+mod record;
+
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use serde_json::{Map, Value};
 
 use crate::json::{self, field, number, text};
-use crate::op::{KvOp, Verb};
+use crate::op::{KvOp, Operation, Verb};
 use crate::refusal::Refusal;
 
 /// All operations of a body, at most `max`; instead of one whose verb is unknown, what is said of it.
-pub(super) fn operations(body: &[u8], max: usize) -> Result<Vec<Result<KvOp, String>>, Refusal> {
-    let bad = |words: String| Refusal::BadRequest(format!("Failed to parse body: {words}"));
+pub(super) fn operations(
+    body: &[u8],
+    max: usize,
+) -> Result<Vec<Result<Operation, String>>, Refusal> {
     let body = json::decode(body).map_err(bad)?;
     let list = body.as_array().ok_or_else(|| bad("it must be a list of operations".to_owned()))?;
     if list.len() > max {
@@ -30,20 +34,28 @@ pub(super) fn operations(body: &[u8], max: usize) -> Result<Vec<Result<KvOp, Str
     Ok(lines)
 }
 
-fn operation(line: &Map<String, Value>) -> Result<Option<Result<KvOp, String>>, Refusal> {
-    let bad = |words: String| Refusal::BadRequest(format!("Failed to parse body: {words}"));
-    let is = |name: &&String, known: &str| name.eq_ignore_ascii_case(known);
+fn bad(words: String) -> Refusal {
+    Refusal::BadRequest(format!("Failed to parse body: {words}"))
+}
+
+/// The kinds of operations, in the order in which Consul looks for them in a line.
+const KINDS: &[&str] = &["KV", "Node", "Service", "Check"];
+
+fn operation(line: &Map<String, Value>) -> Result<Option<Result<Operation, String>>, Refusal> {
     for name in line.keys() {
-        if ["Node", "Service", "Check"].iter().any(|known| is(&name, known)) {
-            return Err(Refusal::NotServed(format!("a transaction with a {name} operation")));
-        }
-        if !is(&name, "KV") {
+        if !KINDS.iter().any(|known| name.eq_ignore_ascii_case(known)) {
             return Err(bad(format!("json: unknown field {name:?}")));
         }
     }
-    let Some(kv) = field(line, "KV") else { return Ok(None) };
-    let kv = kv.as_object().ok_or_else(|| bad("KV must be an object".to_owned()))?;
-    key_operation(kv).map(Some).map_err(bad)
+    let found = KINDS.iter().find_map(|kind| Some((*kind, field(line, kind)?)));
+    let Some((kind, object)) = found else { return Ok(None) };
+    let not_object = || bad(format!("{kind} must be an object"));
+    let object = object.as_object().ok_or_else(not_object)?;
+    if kind == "KV" {
+        let op = key_operation(object).map_err(bad)?;
+        return Ok(Some(op.map(Operation::Key)));
+    }
+    record::operation(kind, object).map(|op| Some(Ok(Operation::Catalog(Box::new(op)))))
 }
 
 fn key_operation(kv: &Map<String, Value>) -> Result<Result<KvOp, String>, String> {
@@ -69,8 +81,11 @@ mod tests {
         let body =
             br#"[{"KV": {"Verb": "cas", "Key": "a/../b", "Value": "aGk=", "Flags": 7, "Index": 3}},
                         {"kv": {"verb": "lock", "key": "\u0000", "value": null, "session": "s"}}]"#;
-        let ops: Result<Vec<_>, _> = operations(body, 64).unwrap().into_iter().collect();
-        let ops = ops.unwrap();
+        let key = |op: Result<Operation, String>| match op {
+            Ok(Operation::Key(op)) => op,
+            other => panic!("{other:?} is no operation on a key"),
+        };
+        let ops: Vec<_> = operations(body, 64).unwrap().into_iter().map(key).collect();
         assert_eq!(
             (ops[0].verb, &ops[0].key[..], &ops[0].value[..]),
             (Verb::Cas, &b"a/../b"[..], &b"hi"[..])
@@ -106,7 +121,19 @@ mod tests {
         let unknown = operations(br#"[{}, {"KV": {"Verb": "fly", "Key": "a"}}]"#, 64).unwrap();
         assert_eq!(unknown.len(), 1, "a line without an operation is none");
         assert_eq!(unknown[0].as_ref().err(), Some(&"unknown KV verb \"fly\"".to_owned()));
-        let node = operations(br#"[{"Node": {"Verb": "get"}}]"#, 64);
-        assert!(matches!(node, Err(Refusal::NotServed(_))));
+        for refused in [
+            r#"{"Check": {"Verb": "set", "Check": {"CheckID": "c", "Definition": {"HTTP": "x"}}}}"#,
+            r#"{"Service": {"Verb": "set", "Service": {"Service": "s", "Kind": "connect-proxy"}}}"#,
+            r#"{"Service": {"Verb": "set", "Service": {"Service": "s", "Connect": {"Native": true}}}}"#,
+        ] {
+            let said = operations(format!("[{refused}]").as_bytes(), 64);
+            assert!(matches!(said, Err(Refusal::NotServed(_))), "{refused}");
+        }
+        // What Consul shows of a service is taken back.
+        let shown =
+            r#"{"Service": "s", "Proxy": {"Expose": {}, "MeshGateway": {}}, "Connect": {}}"#;
+        let back =
+            format!(r#"[{{"Service": {{"Verb": "set", "Node": "n", "Service": {shown}}}}}]"#);
+        assert!(operations(back.as_bytes(), 64).unwrap()[0].is_ok());
     }
 }

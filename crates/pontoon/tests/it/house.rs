@@ -154,7 +154,8 @@ fn the_tree_has_no_banned_package() {
 #[test]
 fn no_program_is_executed_but_this_one() {
     let own = ["\"/proc/self/exe\"", "std::env::current_exe()?", "format!(\"/proc/self/fd/{}\""];
-    let of_machines = ["machine/src/init.rs", "machine/src/enter.rs"];
+    let of_machines =
+        ["machine/src/init.rs", "machine/src/enter.rs", "pontoon/src/command/lock.rs"];
     let mut faults = Vec::new();
     let mut found = 0;
     for entry in fs::read_dir(root().join("crates")).unwrap() {

@@ -4,6 +4,7 @@
 
 mod api;
 mod cluster;
+mod consul;
 mod house;
 mod machines;
 mod terminal;
