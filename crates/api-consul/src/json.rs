@@ -54,7 +54,8 @@ pub(crate) fn read<T: DeserializeOwned>(body: &[u8]) -> Result<T, Refusal> {
     serde_json::from_value(value).map_err(|error| bad(error.to_string()))
 }
 
-fn plain(value: Value, keeps_keys: bool) -> Value {
+/// A value with its fields in lower case and without `_`, and without those that are `null`.
+pub(crate) fn plain(value: Value, keeps_keys: bool) -> Value {
     match value {
         Value::Object(fields) => {
             let field = |(key, value): (String, Value)| {

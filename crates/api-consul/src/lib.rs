@@ -40,6 +40,7 @@ mod txn;
 #[cfg(test)]
 mod tests;
 
+pub use acl::{AclSettings, DefaultPolicy, Secret};
 pub use answer::Body;
 pub use cluster::Cluster;
 pub use permit::{AllowAll, Permit, PermitError, Permits, Wish};

@@ -46,6 +46,42 @@ pub enum Wish<'a> {
     OperatorRead,
     /// Change the cluster.
     OperatorWrite,
+    /// See tokens (but for their secrets), policies and roles.
+    AclRead,
+    /// Change them; take and restore snapshots, which have them in them.
+    AclWrite,
+}
+
+/// What a wish is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    Key,
+    Session,
+    Event,
+    Node,
+    Service,
+    Query,
+    Agent,
+    Operator,
+    Acl,
+}
+
+impl Wish<'_> {
+    pub(crate) fn kind(&self) -> Kind {
+        match self {
+            Wish::KeyRead(_) | Wish::KeyList(_) | Wish::KeyWrite(_) | Wish::KeyWriteTree(_) => {
+                Kind::Key
+            }
+            Wish::SessionRead(_) | Wish::SessionWrite(_) => Kind::Session,
+            Wish::EventRead(_) | Wish::EventWrite(_) => Kind::Event,
+            Wish::NodeRead(_) | Wish::NodeWrite(_) => Kind::Node,
+            Wish::ServiceRead(_) | Wish::ServiceWrite(_) => Kind::Service,
+            Wish::QueryRead(_) | Wish::QueryWrite(_) => Kind::Query,
+            Wish::AgentRead(_) | Wish::AgentWrite(_) => Kind::Agent,
+            Wish::OperatorRead | Wish::OperatorWrite => Kind::Operator,
+            Wish::AclRead | Wish::AclWrite => Kind::Acl,
+        }
+    }
 }
 
 /// What one token may do.
@@ -94,6 +130,8 @@ impl Permit for Authorizer {
             Wish::AgentWrite(node) => (Resource::Agent, node.as_bytes(), Access::Write),
             Wish::OperatorRead => (Resource::Operator, b"".as_slice(), Access::Read),
             Wish::OperatorWrite => (Resource::Operator, b"".as_slice(), Access::Write),
+            Wish::AclRead => (Resource::Acl, b"".as_slice(), Access::Read),
+            Wish::AclWrite => (Resource::Acl, b"".as_slice(), Access::Write),
         };
         Authorizer::allows(self, resource, name, access)
     }

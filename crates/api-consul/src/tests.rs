@@ -141,7 +141,9 @@ impl Permit for BelowApp {
             | Wish::AgentRead(_)
             | Wish::AgentWrite(_)
             | Wish::OperatorRead
-            | Wish::OperatorWrite => false,
+            | Wish::OperatorWrite
+            | Wish::AclRead
+            | Wish::AclWrite => false,
         }
     }
 }
@@ -181,10 +183,10 @@ async fn bed() -> Bed {
         Member { id: 1, name: "one".to_owned(), address: "127.0.0.1:2377".parse().unwrap() };
     store.bootstrap(member).await.unwrap();
     store.leadership().wait_for(|now| now.is_me).await.unwrap();
-    let settings = Settings { datacenter: "dc1".to_owned(), node: "one".to_owned() };
+    let settings = Settings { datacenter: "dc1".to_owned(), node: "one".to_owned(), acl: None };
     let cluster = Arc::new(Two::new());
     let seam = Arc::clone(&cluster) as Arc<dyn Cluster>;
-    let server = ConsulServer::new(store.clone(), seam, Arc::new(Tokens), settings);
+    let server = ConsulServer::with_permits(store.clone(), seam, Arc::new(Tokens), settings);
     let ending = tokio::spawn(server.clone().end_sessions());
     let watching = tokio::spawn(server.clone().watch_checks());
     Bed { store, server, cluster, ending, watching, _dir: dir }

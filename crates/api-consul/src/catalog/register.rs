@@ -172,12 +172,17 @@ pub(crate) async fn deregister(call: Call) -> Result<Answer, Refusal> {
     call.server
         .change(&asked.node, |catalog| {
             let mut change = Change::default();
-            let Some(entry) = catalog.node(&asked.node) else { return Ok((change, ())) };
+            let Some(entry) = catalog.node(&asked.node) else {
+                call.require(Wish::NodeWrite(&asked.node))?;
+                return Ok((change, ()));
+            };
             let (service, check) = (&asked.service_id, &asked.check_id);
             if !service.is_empty() {
                 if let Some(there) = entry.service(service) {
                     call.require(Wish::ServiceWrite(&there.name))?;
                     change.delete_service(catalog, &asked.node, service);
+                } else {
+                    call.require(Wish::NodeWrite(&asked.node))?;
                 }
             } else if !check.is_empty() {
                 if let Some(there) = entry.check(check) {
@@ -186,6 +191,8 @@ pub(crate) async fn deregister(call: Call) -> Result<Answer, Refusal> {
                         None => Wish::NodeWrite(&asked.node),
                     })?;
                     change.delete_check(&asked.node, check);
+                } else {
+                    call.require(Wish::NodeWrite(&asked.node))?;
                 }
             } else {
                 call.require(Wish::NodeWrite(&asked.node))?;
