@@ -118,6 +118,9 @@ pub(super) fn read<T: DeserializeOwned>(what: &str, body: &[u8]) -> Result<T, Re
         Refusal::BadRequest(format!("Bad request: {what} decoding failed: {words}"))
     };
     let value = json::plain(json::decode(body).map_err(bad)?, false);
+    if !value.is_object() {
+        return Err(bad("it must be an object".to_owned()));
+    }
     serde_json::from_value(value).map_err(|error| bad(error.to_string()))
 }
 

@@ -77,16 +77,15 @@ const NOT_SERVED: [(&[&str], &str); 3] = [
     (&["rules/translate"], "there are no rules of tokens to translate; write a policy"),
 ];
 
-/// What of access control is not served.
+/// What of access control is not served. No more of the path is said again: there may be a secret in it.
 pub(crate) async fn not_served(call: Call) -> Result<Answer, Refusal> {
     must_be_on(&call)?;
-    let rest = String::from_utf8_lossy(&call.rest).into_owned();
-    let found =
-        NOT_SERVED.iter().find(|(names, _)| names.iter().any(|name| rest.starts_with(name)));
-    match found {
-        Some((_, why)) => Err(Refusal::NotServed(format!("/v1/acl/{rest} ({why})"))),
-        None => Err(Refusal::NotFound(format!(
-            "Invalid URL path: /v1/acl/{rest} is not an endpoint of Consul's HTTP API"
-        ))),
+    let named = |name: &&&str| call.rest.starts_with(name.as_bytes());
+    for (names, why) in NOT_SERVED {
+        if let Some(name) = names.iter().find(named) {
+            return Err(Refusal::NotServed(format!("/v1/acl/{name} ({why})")));
+        }
     }
+    let words = "Invalid URL path: it is not an endpoint of Consul's HTTP API";
+    Err(Refusal::NotFound(words.to_owned()))
 }
