@@ -1,5 +1,6 @@
 //! Access control: tokens, policies and roles, and what a token may do.
 
+mod asks;
 mod command;
 mod prefix;
 mod walk;
