@@ -16,6 +16,7 @@ pub(crate) mod role;
 mod rules;
 mod segments;
 mod settings;
+mod shown;
 mod state;
 pub(crate) mod token;
 

@@ -9,7 +9,7 @@ use crate::acl::{Access, Authorizer, Resource};
 /// One thing that somebody wants to do. Keys are the bytes that are stored, after all decoding: a permission is never
 /// asked for another form of a key than the one that is used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Wish<'a> {
+pub(crate) enum Wish<'a> {
     /// Read one key. Of a list, those that may not be read are left out.
     KeyRead(&'a [u8]),
     /// List the keys with a prefix.
@@ -85,14 +85,14 @@ impl Wish<'_> {
 }
 
 /// What one token may do.
-pub trait Permit: Send + Sync {
+pub(crate) trait Permit: Send + Sync {
     /// True if it may do this.
     fn allows(&self, wish: Wish<'_>) -> bool;
 }
 
 /// Why nothing is known about what a token may do.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum PermitError {
+pub(crate) enum PermitError {
     /// There is no such token.
     #[error("ACL not found")]
     UnknownToken,
@@ -103,7 +103,7 @@ pub enum PermitError {
 
 /// Knows all tokens.
 #[async_trait]
-pub trait Permits: Send + Sync + 'static {
+pub(crate) trait Permits: Send + Sync + 'static {
     /// What a token may do; the empty token is that of everybody.
     async fn of(&self, token: &str) -> Result<Arc<dyn Permit>, PermitError>;
 }
@@ -139,7 +139,7 @@ impl Permit for Authorizer {
 
 /// Without access control everybody may do everything.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct AllowAll;
+pub(crate) struct AllowAll;
 
 impl Permit for AllowAll {
     fn allows(&self, _: Wish<'_>) -> bool {

@@ -26,9 +26,8 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use crate::cluster::{self, Check, MemberState, NODE_CHECK, Node, Own, OwnNode, Status};
-use crate::{
-    AclSettings, AllowAll, Cluster, ConsulServer, Permit, PermitError, Permits, Settings, Wish,
-};
+use crate::permit::{AllowAll, Permit, PermitError, Permits, Wish};
+use crate::{AclSettings, Cluster, ConsulServer, Settings};
 
 /// A cluster of one has nobody to connect to.
 struct Nobody;

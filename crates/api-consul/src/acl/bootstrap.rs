@@ -6,8 +6,8 @@ use serde_json::json;
 
 use super::must_be_on;
 use super::record::{Indexes, Policy, Token};
+use super::shown::Shown;
 use super::state::{Change, View, change};
-use super::token::Shown;
 use crate::answer::Answer;
 use crate::call::Call;
 use crate::keyspace::ACL_BOOTSTRAP;

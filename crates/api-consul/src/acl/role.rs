@@ -7,8 +7,8 @@ use uuid::Uuid;
 
 use super::body::{self, NewRole, free_role_name, named};
 use super::record::{Indexes, Kept, NodeIdentity, Role, ServiceIdentity};
+use super::shown::{ShownLink, links};
 use super::state::{Change, Names, View, change};
-use super::token::{ShownLink, links};
 use super::{id, must_be_on};
 use crate::answer::Answer;
 use crate::blocking;

@@ -1,14 +1,13 @@
 //! `/v1/acl/token`: tokens, made, shown, changed, cloned and deleted.
 
 use http::Method;
-use jiff::Timestamp;
 use pontoon_store::{Range, Read};
-use serde::Serialize;
 use uuid::Uuid;
 
 use super::body::{self, NewToken};
-use super::record::{ANONYMOUS, Indexes, Kept, NodeIdentity, ServiceIdentity, Token};
-use super::state::{Change, Names, View, change};
+use super::record::{ANONYMOUS, Indexes, Kept, Token};
+use super::shown::Shown;
+use super::state::{Change, View, change};
 use super::{Secret, id, must_be_on};
 use crate::answer::Answer;
 use crate::blocking;
@@ -21,84 +20,6 @@ use crate::refusal::Refusal;
 const RESERVED: &str = "00000000-0000-0000-0000-0000000000";
 /// Shown in the place of a secret to who may only read.
 const HIDDEN: &str = "<hidden>";
-
-/// A token as clients read it.
-#[derive(Serialize)]
-#[serde(rename_all = "PascalCase")]
-pub(super) struct Shown<'t> {
-    /// The secret once more, as the first token has it.
-    #[serde(rename = "ID", skip_serializing_if = "Option::is_none")]
-    id: Option<&'t str>,
-    #[serde(rename = "AccessorID")]
-    accessor: Uuid,
-    #[serde(rename = "SecretID", skip_serializing_if = "Option::is_none")]
-    secret: Option<&'t str>,
-    description: &'t str,
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    policies: Vec<ShownLink<'t>>,
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    roles: Vec<ShownLink<'t>>,
-    #[serde(skip_serializing_if = "<[_]>::is_empty")]
-    service_identities: &'t [ServiceIdentity],
-    #[serde(skip_serializing_if = "<[_]>::is_empty")]
-    node_identities: &'t [NodeIdentity],
-    local: bool,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    expiration_time: Option<Timestamp>,
-    create_time: Timestamp,
-    hash: String,
-    create_index: u64,
-    modify_index: u64,
-}
-
-/// A policy or a role that something has.
-#[derive(Serialize)]
-#[serde(rename_all = "PascalCase")]
-pub(super) struct ShownLink<'t> {
-    #[serde(rename = "ID")]
-    id: Uuid,
-    name: &'t str,
-}
-
-/// Those that are still there, by the names that they have now.
-pub(super) fn links<'t>(
-    ids: &'t [Uuid],
-    names: &'t std::collections::HashMap<Uuid, String>,
-) -> Vec<ShownLink<'t>> {
-    let there = ids.iter().filter_map(|id| names.get(id).map(|name| (*id, name)));
-    there.map(|(id, name)| ShownLink { id, name }).collect()
-}
-
-impl<'t> Shown<'t> {
-    /// A token without its secret.
-    fn of(token: &'t Token, names: &'t Names) -> Shown<'t> {
-        Shown {
-            id: None,
-            accessor: token.accessor,
-            secret: None,
-            description: &token.description,
-            policies: links(&token.grants.policies, &names.policies),
-            roles: links(&token.roles, &names.roles),
-            service_identities: &token.grants.services,
-            node_identities: &token.grants.nodes,
-            local: token.is_local,
-            expiration_time: token.expires,
-            create_time: token.created,
-            hash: token.hash(),
-            create_index: token.indexes.create,
-            modify_index: token.indexes.modify,
-        }
-    }
-
-    pub(super) fn with_secret(token: &'t Token, names: &'t Names) -> Shown<'t> {
-        Shown { secret: Some(token.secret.reveal()), ..Shown::of(token, names) }
-    }
-
-    /// The first token, with its secret under both names.
-    pub(super) fn first(token: &'t Token, names: &'t Names) -> Shown<'t> {
-        Shown { id: Some(token.secret.reveal()), ..Shown::with_secret(token, names) }
-    }
-}
 
 pub(crate) async fn list(call: Call) -> Result<Answer, Refusal> {
     must_be_on(&call)?;
@@ -128,7 +49,7 @@ pub(crate) async fn own(call: Call) -> Result<Answer, Refusal> {
     let view = View::read(call.store(), options.consistency.read()).await?;
     let token = view.by_secret(call.token.reveal()).await?.ok_or(Refusal::UnknownToken)?;
     let names = view.names().await?;
-    let shown = call.json(&Shown::with_secret(&token, &names))?;
+    let shown = call.json(&Shown::with(token.secret.reveal(), &token, &names))?;
     Ok(shown.with_meta(call.meta(&options, Some(token.indexes.modify))))
 }
 
@@ -154,7 +75,7 @@ async fn show(call: &Call, name: &str) -> Result<Answer, Refusal> {
     let token = token.filter(|token| !token.has_expired()).ok_or(Refusal::UnknownToken)?;
     let names = View::read(call.store(), Read::Local).await?.names().await?;
     let secret = if call.permit.allows(Wish::AclWrite) { token.secret.reveal() } else { HIDDEN };
-    let shown = Shown { secret: Some(secret), ..Shown::of(&token, &names) };
+    let shown = Shown::with(secret, &token, &names);
     Ok(call.json(&shown)?.with_meta(call.meta(&options, Some(found.index))))
 }
 
@@ -163,7 +84,7 @@ async fn written(call: &Call, mut token: Token, revision: u64) -> Result<Answer,
     let create = if token.indexes.create == 0 { revision } else { token.indexes.create };
     token.indexes = Indexes { create, modify: revision };
     let names = View::read(call.store(), Read::Local).await?.names().await?;
-    call.json(&Shown::with_secret(&token, &names))
+    call.json(&Shown::with(token.secret.reveal(), &token, &names))
 }
 
 pub(crate) async fn create(call: Call) -> Result<Answer, Refusal> {

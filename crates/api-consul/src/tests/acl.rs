@@ -4,6 +4,7 @@ mod asks;
 mod command;
 mod prefix;
 mod walk;
+mod words;
 
 use std::sync::Arc;
 
@@ -159,177 +160,6 @@ async fn a_token_is_changed_cloned_and_deleted() {
     assert_eq!((gone.status, gone.text()), (StatusCode::FORBIDDEN, "ACL not found"));
 }
 
-/// What Consul 1.8.7 says to the same, but for the words about bodies and rules that cannot be read.
-#[tokio::test]
-async fn what_is_wrong_is_refused_in_consuls_words() {
-    let all = deny().await;
-    let (accessor, secret) = all.token("p", "").await;
-    let token = format!("/v1/acl/token/{accessor}");
-    let policy = all.manage("GET", "/v1/acl/policy/name/p", "").await["ID"].clone();
-    let policy = format!("/v1/acl/policy/{}", policy.as_str().unwrap());
-    let role = all.manage("PUT", "/v1/acl/role", r#"{"Name":"r"}"#).await["ID"].clone();
-    let role = format!("/v1/acl/role/{}", role.as_str().unwrap());
-    let taken = format!("{{\"SecretID\":\"{secret}\"}}");
-    let used = format!("{{\"AccessorID\":\"{accessor}\"}}");
-    let local = format!("cannot toggle local mode of {accessor}");
-    let ends = format!("Cannot change expiration time of {accessor}");
-    let missing = format!("Cannot find token {NOBODY:?}");
-    let length = "failed acl token lookup: index error: UUID must be 36 characters";
-    let create = "/v1/acl/token";
-    let cases = [
-        (500, create, r#"{"Policies":[{"Name":"x"}]}"#, r#"No such ACL policy with name "x""#),
-        (500, create, r#"{"Roles":[{"Name":"x"}]}"#, r#"No such ACL role with name "x""#),
-        (
-            500,
-            create,
-            r#"{"ExpirationTTL":"30s"}"#,
-            "ExpirationTime cannot be less than 1m0s in the future (was 30s)",
-        ),
-        (
-            500,
-            create,
-            r#"{"ExpirationTTL":"25h"}"#,
-            "ExpirationTime cannot be more than 24h0m0s in the future (was 25h0m0s)",
-        ),
-        (500, create, r#"{"ExpirationTTL":"-1s"}"#, "Token Expiration TTL '-1s' should be > 0"),
-        (
-            500,
-            create,
-            r#"{"ExpirationTime":"2020-01-01T00:00:00Z"}"#,
-            "ExpirationTime cannot be before CreateTime",
-        ),
-        (500, create, &taken, "Invalid Token: SecretID is already in use"),
-        (500, create, &used, "Invalid Token: AccessorID is already in use"),
-        (500, create, r#"{"SecretID":"short"}"#, "Invalid Token: SecretID is not a valid UUID"),
-        (
-            500,
-            create,
-            r#"{"AccessorID":"00000000-0000-0000-0000-000000000003"}"#,
-            r#"Invalid Token: UUIDs with the prefix "00000000-0000-0000-0000-0000000000" are reserved"#,
-        ),
-        (500, create, r#"{"AuthMethod":"x"}"#, "AuthMethod field is disallowed outside of Login"),
-        (500, create, r#"{"Rules":"x"}"#, "Rules cannot be specified for this token"),
-        (
-            500,
-            create,
-            r#"{"ServiceIdentities":[{}]}"#,
-            "Service identity is missing the service name field on this token",
-        ),
-        (
-            500,
-            create,
-            r#"{"ServiceIdentities":[{"ServiceName":"W"}]}"#,
-            r#"Service identity "W" has an invalid name. Only alphanumeric characters, '-' and '_' are allowed"#,
-        ),
-        (
-            500,
-            create,
-            r#"{"NodeIdentities":[{"NodeName":"n"}]}"#,
-            "Node identity is missing the datacenter field on this token",
-        ),
-        (
-            400,
-            &token,
-            r#"{"AccessorID":"x"}"#,
-            "Bad request: Token Accessor ID in URL and payload do not match",
-        ),
-        (
-            500,
-            &token,
-            &format!("{{\"SecretID\":{NOBODY:?}}}"),
-            "Changing a tokens SecretID is not permitted",
-        ),
-        (500, &token, r#"{"Local":true}"#, &local),
-        (500, &token, r#"{"ExpirationTTL":"2m"}"#, &ends),
-        (500, &format!("/v1/acl/token/{NOBODY}"), "{}", &missing),
-        (403, &format!("/v1/acl/token/{NOBODY}/clone"), "{}", "ACL not found"),
-        (500, "/v1/acl/token/self/clone", "{}", length),
-        (
-            400,
-            "/v1/acl/policy",
-            r#"{"Name":"q","ID":"x"}"#,
-            "Bad request: Cannot specify the ID when creating a new policy",
-        ),
-        (
-            500,
-            "/v1/acl/policy",
-            r#"{"Name":"P"}"#,
-            r#"Invalid Policy: A Policy with Name "P" already exists"#,
-        ),
-        (500, "/v1/acl/policy", "{}", "Invalid Policy: no Name is set"),
-        (
-            500,
-            "/v1/acl/policy",
-            r#"{"Name":"a b"}"#,
-            "Invalid Policy: invalid Name. Only alphanumeric characters, '-' and '_' are allowed",
-        ),
-        (
-            500,
-            &policy,
-            r#"{"Name":"global-management"}"#,
-            r#"Invalid Policy: A policy with name "global-management" already exists"#,
-        ),
-        (
-            500,
-            &format!("/v1/acl/policy/{NOBODY}"),
-            r#"{"Name":"z"}"#,
-            &format!("cannot find policy {NOBODY}"),
-        ),
-        (500, "/v1/acl/policy/x", r#"{"Name":"z"}"#, "Policy ID invalid UUID"),
-        (
-            500,
-            &format!("/v1/acl/policy/{MANAGEMENT}"),
-            r#"{"Name":"z"}"#,
-            "Changing the Rules for the builtin global-management policy is not permitted",
-        ),
-        (
-            500,
-            "/v1/acl/role",
-            r#"{"Name":"R"}"#,
-            r#"Invalid Role: A Role with Name "R" already exists"#,
-        ),
-        (
-            400,
-            &role,
-            r#"{"Name":"r","ID":"x"}"#,
-            "Bad request: Role ID in URL and payload do not match",
-        ),
-        (500, &role, "{}", "Invalid Role: no Name is set"),
-        (
-            500,
-            &format!("/v1/acl/role/{NOBODY}"),
-            r#"{"Name":"z"}"#,
-            &format!("cannot find role {NOBODY}"),
-        ),
-    ];
-    for (status, uri, body, words) in cases {
-        let said = all.ask(&all.management, "PUT", uri, body.to_owned()).await;
-        assert_eq!((said.status.as_u16(), said.text()), (status, words), "PUT {uri} {body}");
-    }
-    for body in ["", "x", "[]", "1", r#"{"Nope":1}"#, r#"{"Local":"x"}"#, r#"{"Policies":{}}"#] {
-        let said = all.ask(&all.management, "PUT", create, body).await;
-        assert_eq!(said.status, StatusCode::BAD_REQUEST, "{body}");
-    }
-    for (uri, words) in [
-        (
-            format!("/v1/acl/token/{ANONYMOUS}"),
-            "Delete operation not permitted on the anonymous token",
-        ),
-        (
-            format!("/v1/acl/policy/{MANAGEMENT}"),
-            "Delete operation not permitted on the builtin global-management policy",
-        ),
-        ("/v1/acl/token/x".to_owned(), "Accessor ID is missing or an invalid UUID"),
-    ] {
-        let said = all.ask(&all.management, "DELETE", &uri, "").await;
-        assert_eq!((said.status.as_u16(), said.text()), (500, words));
-    }
-    let own = all.manage("GET", "/v1/acl/token/self", "").await;
-    let said =
-        all.ask(&all.management, "DELETE", &format!("/v1/acl/token/{}", ids(&own).0), "").await;
-    assert_eq!(said.text(), "Deletion of the request's authorization token is not permitted");
-}
-
 #[tokio::test]
 async fn who_may_only_read_tokens_sees_no_secret_and_changes_nothing() {
     let all = deny().await;
@@ -451,7 +281,7 @@ async fn what_a_token_may_do_is_kept_until_access_control_changes() {
     let all = deny().await;
     let (_, secret) = all.token("c", "").await;
     let permits = &all.bed.server.inner.permits;
-    let is = |one: &Arc<dyn crate::Permit>, other: &Arc<dyn crate::Permit>| {
+    let is = |one: &Arc<dyn crate::permit::Permit>, other: &Arc<dyn crate::permit::Permit>| {
         std::ptr::addr_eq(Arc::as_ptr(one), Arc::as_ptr(other))
     };
     let first = permits.of(&secret).await.unwrap();
