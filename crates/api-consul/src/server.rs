@@ -154,19 +154,7 @@ impl ConsulServer {
         };
         let rest = Bytes::from(path).slice(rest..);
         let call = Call { server: self, method: head.method, rest, query, body, token, permit };
-        let again = call.again();
-        let answer = (route.handler)(call).await;
-        match again {
-            // What the answer was waited for with may not be told any more, or only now.
-            Some(again) => {
-                let permit = again.server.permit(route, &again.token).await?;
-                match permit.is(&again.permit) {
-                    true => answer,
-                    false => (route.handler)(Call { permit, ..again }).await,
-                }
-            }
-            None => answer,
-        }
+        ask(route, call).await
     }
 
     /// What a token may do at an endpoint; one that is for everybody does not look at it.
@@ -176,6 +164,19 @@ impl ConsulServer {
             Needs::To(_) => self.inner.permits.of(token.reveal()).await?,
         };
         Ok(Granted::new(permit, route.needs))
+    }
+}
+
+/// Has an endpoint answer. If it had to wait, and the token may do something else by now, it answers once more, at once:
+/// what was waited for may not be told any more, or only now.
+async fn ask(route: &Route, call: Call) -> Result<Answer, Refusal> {
+    let again = call.again();
+    let answer = (route.handler)(call).await;
+    let Some(again) = again else { return answer };
+    let permit = again.server.permit(route, &again.token).await?;
+    match permit.is(&again.permit) {
+        true => answer,
+        false => (route.handler)(Call { permit, ..again }).await,
     }
 }
 
