@@ -232,3 +232,19 @@ async fn what_cannot_be_read_is_refused() {
     assert_eq!(said.status, StatusCode::INTERNAL_SERVER_ERROR);
     assert!(said.text().starts_with("Failed to parse ACL rules: "), "{}", said.text());
 }
+
+#[tokio::test]
+async fn no_body_brings_the_server_down() {
+    let all = deny().await;
+    let huge = format!(r#"{{"ExpirationTTL":{}}}"#, i64::MIN);
+    let far = r#"{"ExpirationTime":"9999-12-30T22:00:00Z"}"#.to_owned();
+    let early = r#"{"ExpirationTime":"-009999-01-02T01:59:59Z"}"#.to_owned();
+    let deep = format!("{}{}", "[".repeat(10_000), "]".repeat(10_000));
+    let nested = format!(r#"{{"Policies":{deep}}}"#);
+    let max = format!(r#"{{"ExpirationTTL":{}}}"#, i64::MAX);
+    for body in [huge, max, far, early, deep, nested] {
+        let said = all.ask(&all.management, "PUT", "/v1/acl/token", body.clone()).await;
+        assert!(said.status.is_client_error() || said.status.is_server_error(), "{body:.60}");
+    }
+    assert_eq!(all.status("", "GET", "/v1/status/leader").await, StatusCode::OK);
+}
