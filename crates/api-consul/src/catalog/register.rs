@@ -66,7 +66,8 @@ pub(crate) async fn register(call: Call) -> Result<Answer, Refusal> {
         .change(&asked.node, |catalog| {
             permit(&call, catalog, &node.name, service.as_ref(), &checks)?;
             let mut change = Change::default();
-            let keeps_node = asked.skip_node_update && asked.address.is_empty();
+            let is_there = catalog.node(&node.name).is_some();
+            let keeps_node = asked.skip_node_update && (is_there || asked.address.is_empty());
             if !keeps_node && write::changes_node(catalog, &node) {
                 // Other words about a node come with a service as well.
                 call.require(Wish::NodeWrite(&node.name))?;
