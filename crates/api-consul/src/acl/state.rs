@@ -5,10 +5,10 @@
 
 use std::collections::HashMap;
 use std::future::Future;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use pontoon_store::{Compare, DeleteRange, KeyValue, Op, Put, Range, Read, ReadError, Store, Txn};
-use std::sync::Arc;
 use uuid::Uuid;
 
 use super::record::{Kept, Policy, Role, Token};
@@ -153,6 +153,8 @@ where
         txn.success.extend(change.ops);
         let done = store.txn(txn).await?;
         if done.succeeded {
+            // So that it counts on this server when it is answered. If this fails, it is done all the same.
+            drop(store.range(Range::key(ACL_MARK), Read::Linearizable).await);
             return Ok((about, done.revision));
         }
     }
