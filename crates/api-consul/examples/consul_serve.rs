@@ -1,5 +1,5 @@
-//! Consul's API on a store of one member, without a node around it: `consul_serve ADDRESS DIR`. To compare it with the
-//! real Consul by hand, and to measure it.
+//! Consul's API on a store of one member, without a node around it: `consul_serve ADDRESS DIR [allow|deny]`, with access
+//! control if its default is named. To compare it with the real Consul by hand, and to measure it.
 
 use std::io;
 use std::net::SocketAddr;
@@ -9,7 +9,7 @@ use async_trait::async_trait;
 use pontoon_api_consul::cluster::{
     self, Check, MemberState, NODE_CHECK, Node, Own, OwnNode, Status,
 };
-use pontoon_api_consul::{AllowAll, Cluster, ConsulServer, Settings};
+use pontoon_api_consul::{AclSettings, Cluster, ConsulServer, DefaultPolicy, Settings};
 use pontoon_store::{BoxedStream, Member, Store, StoreConfig, Transport};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
@@ -89,17 +89,22 @@ impl Cluster for One {
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut arguments = std::env::args().skip(1);
     let (Some(address), Some(dir)) = (arguments.next(), arguments.next()) else {
-        return Err("use: consul_serve ADDRESS DIR".into());
+        return Err("use: consul_serve ADDRESS DIR [allow|deny]".into());
     };
+    let acl = arguments.next().map(|word| {
+        let default_policy = DefaultPolicy::parse(&word).ok_or("the default is allow or deny")?;
+        Ok::<_, &str>(AclSettings { default_policy, initial_management: None })
+    });
+    let acl = acl.transpose()?;
     let address: SocketAddr = address.parse()?;
     let store = Store::open(StoreConfig::new(dir, 1), Arc::new(Nobody)).await?;
     if store.members().is_empty() {
         store.bootstrap(Member { id: 1, name: "one".to_owned(), address }).await?;
     }
     store.leadership().wait_for(|now| now.is_me).await?;
-    let settings = Settings { datacenter: "dc1".to_owned(), node: "one".to_owned() };
-    let server =
-        ConsulServer::new(store, Arc::new(One::new(address)), Arc::new(AllowAll), settings);
+    let settings = Settings { datacenter: "dc1".to_owned(), node: "one".to_owned(), acl };
+    let server = ConsulServer::new(store, Arc::new(One::new(address)), settings);
+    tokio::spawn(server.clone().keep_tokens());
     tokio::spawn(server.clone().end_sessions());
     tokio::spawn(server.clone().watch_checks());
     tokio::spawn(server.clone().probe_services());

@@ -7,15 +7,21 @@ use http::{HeaderMap, Method};
 use pontoon_store::Store;
 use serde::Serialize;
 
+use crate::acl::Secret;
 use crate::answer::{Answer, Meta};
 use crate::json;
 use crate::options::Options;
 use crate::permit::{Permit, Wish};
 use crate::query::Query;
 use crate::refusal::Refusal;
+use crate::route::Needs;
 use crate::server::ConsulServer;
 
+/// Parameters with which a request waits for what is new.
+const WAITS_FOR: [&str; 2] = ["index", "hash"];
+
 /// A request.
+#[derive(Clone)]
 pub(crate) struct Call {
     pub(crate) server: ConsulServer,
     pub(crate) method: Method,
@@ -23,12 +29,60 @@ pub(crate) struct Call {
     pub(crate) rest: Bytes,
     pub(crate) query: Query,
     pub(crate) body: Bytes,
-    pub(crate) permit: Arc<dyn Permit>,
+    /// The token that it shows; empty if none.
+    pub(crate) token: Secret,
+    /// What the token may do.
+    pub(crate) permit: Granted,
+}
+
+/// What a token may do at an endpoint: what the token's permit says of what the endpoint is about, and nothing else.
+#[derive(Clone)]
+pub(crate) struct Granted {
+    permit: Arc<dyn Permit>,
+    needs: Needs,
+}
+
+impl Granted {
+    pub(crate) fn new(permit: Arc<dyn Permit>, needs: Needs) -> Granted {
+        Granted { permit, needs }
+    }
+
+    /// True if it is the very same permit: nothing has changed about the token.
+    pub(crate) fn is(&self, other: &Granted) -> bool {
+        std::ptr::addr_eq(Arc::as_ptr(&self.permit), Arc::as_ptr(&other.permit))
+    }
+
+    /// True if the token may do this, and the endpoint is one for it.
+    pub(crate) fn allows(&self, wish: Wish<'_>) -> bool {
+        let is_about = match self.needs {
+            Needs::Nothing => false,
+            Needs::To(kinds) => kinds.contains(&wish.kind()),
+        };
+        debug_assert!(is_about, "the route does not say that it asks for {wish:?}");
+        is_about && self.permit.allows(wish)
+    }
+}
+
+impl Permit for Granted {
+    fn allows(&self, wish: Wish<'_>) -> bool {
+        Granted::allows(self, wish)
+    }
 }
 
 impl Call {
     pub(crate) fn store(&self) -> &Store {
         &self.server.inner.store
+    }
+
+    /// The same without waiting for anything, if this may wait while somebody changes what the token may do.
+    pub(crate) fn again(&self) -> Option<Call> {
+        let waits = WAITS_FOR.iter().any(|name| self.query.has(name));
+        let is_asked =
+            self.server.inner.settings.acl.is_some() && self.permit.needs != Needs::Nothing;
+        if self.method != Method::GET || !waits || !is_asked {
+            return None;
+        }
+        Some(Call { query: self.query.without(&WAITS_FOR), ..self.clone() })
     }
 
     /// The rest of the path as text, or what is said if it is empty.
@@ -45,6 +99,19 @@ impl Call {
 
     pub(crate) fn require(&self, wish: Wish<'_>) -> Result<(), Refusal> {
         if self.permit.allows(wish) { Ok(()) } else { Err(Refusal::Denied) }
+    }
+
+    /// The same, refused with the words of Consul's agents.
+    pub(crate) fn require_of_agent(&self, wish: Wish<'_>) -> Result<(), Refusal> {
+        self.require(wish).map_err(|refusal| match wish {
+            Wish::ServiceWrite(name) => {
+                Refusal::DeniedBecause(format!("Missing service:write on {name}"))
+            }
+            Wish::NodeWrite(name) => {
+                Refusal::DeniedBecause(format!("Missing node:write on {name}"))
+            }
+            _ => refusal,
+        })
     }
 
     /// The server's node.

@@ -46,7 +46,8 @@ pub(crate) async fn services(call: Call) -> Result<Answer, Refusal> {
     let asked = Asked::of(&call, &answers::SERVICE_NODE)?;
     view::answer(&call, |catalog| {
         let mut names: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
-        for entry in catalog.nodes().filter(|entry| asked.wants(&entry.node)) {
+        // Consul counts a service as seen even where its node is not.
+        for entry in catalog.nodes().filter(|entry| asked.has_meta(&entry.node)) {
             for service in entry.services.values().filter(|service| asked.may_see(service)) {
                 let shown = ServiceNode::of(&entry.node, service, asked.datacenter());
                 if asked.matches(&shown)? {
@@ -149,8 +150,12 @@ impl<'c> Asked<'c> {
 
     /// True if a node may be seen and has the metadata that is asked for.
     pub(crate) fn wants(&self, node: &Node) -> bool {
+        self.has_meta(node) && self.call.permit.allows(Wish::NodeRead(&node.name))
+    }
+
+    fn has_meta(&self, node: &Node) -> bool {
         let has = |(name, value): (&String, &String)| node.meta.get(name) == Some(value);
-        self.node_meta.iter().all(has) && self.call.permit.allows(Wish::NodeRead(&node.name))
+        self.node_meta.iter().all(has)
     }
 
     pub(crate) fn may_see(&self, service: &Service) -> bool {

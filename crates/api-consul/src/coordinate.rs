@@ -71,6 +71,7 @@ pub(crate) async fn nodes(call: Call) -> Result<Answer, Refusal> {
 pub(crate) async fn node(call: Call) -> Result<Answer, Refusal> {
     let name = call.name("Missing node name")?;
     let asked = Asked::of(&call, &answers::NODE)?;
+    call.require(Wish::NodeRead(&name))?;
     let is_there = AtomicBool::new(false);
     let answer = view::answer(&call, |catalog| {
         let entry = catalog.node(&name).filter(|entry| asked.wants(&entry.node));

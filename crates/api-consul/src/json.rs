@@ -58,7 +58,8 @@ pub(crate) fn take<T: DeserializeOwned>(value: Value) -> Result<T, String> {
     serde_json::from_value(plain(value, false)).map_err(|error| error.to_string())
 }
 
-fn plain(value: Value, keeps_keys: bool) -> Value {
+/// A value with its fields in lower case and without `_`, and without those that are `null`.
+pub(crate) fn plain(value: Value, keeps_keys: bool) -> Value {
     match value {
         Value::Object(fields) => {
             let field = |(key, value): (String, Value)| {

@@ -15,8 +15,14 @@
 //! | `/consul/catalog/coordinates/NODE` | where a node is in the network |
 //! | `/consul/check-times/ttl/NODE` NUL `ID` | nothing; it lives as long as nobody must tell how the check is |
 //! | `/consul/check-times/critical/NODE` NUL `ID` | nothing; the check's service lives as long, while it is critical |
+//! | `/consul/acl/mark` | nothing; it is written whenever something of access control is |
+//! | `/consul/acl/bootstrap` | nothing; the first token was given out |
+//! | `/consul/acl/tokens/ID`, `policies/ID`, `roles/ID` | a token, by its accessor; a policy; a role |
+//! | `/consul/acl/secrets/HASH` | the accessor of the token whose secret has this hash |
+//! | `/consul/acl/expirations/TIME/ID` | nothing; when a token ends, in milliseconds, in 16 hexadecimal digits |
 
 use bytes::Bytes;
+use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
 /// The prefix of everything.
@@ -30,6 +36,14 @@ pub(crate) const CATALOG: &str = "/consul/catalog/";
 pub(crate) const CHECK_TIMES: &str = "/consul/check-times/";
 pub(crate) const QUERIES: &str = "/consul/queries/";
 pub(crate) const EVENTS: &str = "/consul/events/";
+/// Changes whenever anything of access control does.
+pub(crate) const ACL_MARK: &str = "/consul/acl/mark";
+pub(crate) const ACL_BOOTSTRAP: &str = "/consul/acl/bootstrap";
+pub(crate) const ACL_TOKENS: &str = "/consul/acl/tokens/";
+pub(crate) const ACL_POLICIES: &str = "/consul/acl/policies/";
+pub(crate) const ACL_ROLES: &str = "/consul/acl/roles/";
+pub(crate) const ACL_EXPIRATIONS: &str = "/consul/acl/expirations/";
+const ACL_SECRETS: &str = "/consul/acl/secrets/";
 const LOCKS: &str = "/consul/locks/";
 const LOCK_DELAY: &str = "/consul/lock-delay/";
 
@@ -66,6 +80,25 @@ pub(crate) fn query(id: Uuid) -> Bytes {
 
 pub(crate) fn event(time: u64) -> Bytes {
     Bytes::from(format!("{EVENTS}{time:016x}"))
+}
+
+/// Where the accessor of a secret is. The secret itself is in no key: keys are shown where values are not.
+pub(crate) fn acl_secret(secret: &str) -> Bytes {
+    let hash = Sha256::digest(secret.as_bytes());
+    let digits: String = hash.iter().map(|byte| format!("{byte:02x}")).collect();
+    Bytes::from(format!("{ACL_SECRETS}{digits}"))
+}
+
+/// Where it stands that a token ends then.
+pub(crate) fn acl_expiration(time_ms: u64, accessor: Uuid) -> Bytes {
+    Bytes::from(format!("{ACL_EXPIRATIONS}{time_ms:016x}/{accessor}"))
+}
+
+/// The time and the token of such a key.
+pub(crate) fn parse_acl_expiration(key: &[u8]) -> Option<(u64, Uuid)> {
+    let rest = std::str::from_utf8(key).ok()?.strip_prefix(ACL_EXPIRATIONS)?;
+    let (time, accessor) = rest.split_once('/')?;
+    Some((u64::from_str_radix(time, 16).ok()?, Uuid::try_parse(accessor).ok()?))
 }
 
 /// What a key of the catalog names.
@@ -166,6 +199,8 @@ mod tests {
         let parsed = CatalogKey::parse(&service[CATALOG.len()..]);
         assert_eq!(parsed, Some(CatalogKey::Service("one".to_owned(), "web/1".to_owned())));
         assert_eq!(CatalogKey::parse(b"others/x"), None);
+        assert_eq!(parse_acl_expiration(&acl_expiration(77, id)), Some((77, id)));
+        assert_eq!(parse_acl_expiration(b"/consul/acl/expirations/x"), None);
         assert!(lock(id, b"\0\xff/..").starts_with(&locks(id)));
     }
 }

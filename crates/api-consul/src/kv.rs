@@ -129,7 +129,7 @@ async fn delete(call: &Call) -> Result<Answer, Refusal> {
 /// Does one operation; true if it was done, false if things were not as the client wants them.
 async fn one(call: &Call, op: KvOp) -> Result<Answer, Refusal> {
     let op = Operation::Key(op);
-    let outcome = transact(&call.server, &[op], call.permit.as_ref()).await?;
+    let outcome = transact(&call.server, &[op], &call.permit).await?;
     let done = match outcome {
         Outcome::Done(_) => true,
         Outcome::Undone(errors) => match errors.into_iter().next() {

@@ -1,7 +1,7 @@
 //! Consul's HTTP API, version 1, on the store: a translator without state of its own.
 //!
-//! [`ConsulServer`] serves connections that somebody else accepted. [`Cluster`] is what it asks of the nodes, and
-//! [`Permits`] is the one place where it asks what a token may do.
+//! [`ConsulServer`] serves connections that somebody else accepted. [`Cluster`] is what it asks of the nodes;
+//! [`AclSettings`] says whether it asks for tokens.
 
 pub mod acl;
 mod agent;
@@ -41,7 +41,7 @@ mod txn;
 #[cfg(test)]
 mod tests;
 
+pub use acl::{AclSettings, DefaultPolicy, Secret};
 pub use answer::Body;
 pub use cluster::Cluster;
-pub use permit::{AllowAll, Permit, PermitError, Permits, Wish};
 pub use server::{ConsulServer, Settings};

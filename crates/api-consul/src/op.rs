@@ -177,6 +177,8 @@ async fn on_key(
         Verb::Cas => Ok(one(cas(draft, op).await?)),
         Verb::Lock => Ok(one(lock(draft, op).await?)),
         Verb::Unlock => Ok(one(unlock(draft, op).await?)),
+        // As in Consul, and nothing is told of whether it is there.
+        Verb::Get | Verb::GetOrEmpty if !permit.allows(Wish::KeyRead(key)) => Ok(Vec::new()),
         Verb::Get | Verb::GetOrEmpty => {
             let found = draft.get(key).await?.cloned();
             let empty = || {
@@ -206,7 +208,7 @@ fn check(op: &KvOp, permit: &dyn Permit) -> Result<(), OpError> {
     let wish = match op.verb {
         Verb::DeleteTree => Wish::KeyWriteTree(key),
         // What may not be read is left out of the answer.
-        Verb::GetTree => return Ok(()),
+        Verb::Get | Verb::GetOrEmpty | Verb::GetTree => return Ok(()),
         verb if verb.only_reads() => Wish::KeyRead(key),
         _ => Wish::KeyWrite(key),
     };

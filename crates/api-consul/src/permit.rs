@@ -9,7 +9,7 @@ use crate::acl::{Access, Authorizer, Resource};
 /// One thing that somebody wants to do. Keys are the bytes that are stored, after all decoding: a permission is never
 /// asked for another form of a key than the one that is used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Wish<'a> {
+pub(crate) enum Wish<'a> {
     /// Read one key. Of a list, those that may not be read are left out.
     KeyRead(&'a [u8]),
     /// List the keys with a prefix.
@@ -42,23 +42,57 @@ pub enum Wish<'a> {
     AgentRead(&'a str),
     /// Have a server do something.
     AgentWrite(&'a str),
-    /// Have a copy of everything, tokens included, or replace it by one.
-    Snapshot,
     /// See who the servers are.
     OperatorRead,
     /// Change the cluster.
     OperatorWrite,
+    /// See tokens (but for their secrets), policies and roles.
+    AclRead,
+    /// Change them; take and restore snapshots, which have them in them.
+    AclWrite,
+}
+
+/// What a wish is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    Key,
+    Session,
+    Event,
+    Node,
+    Service,
+    Query,
+    Agent,
+    Operator,
+    Acl,
+}
+
+impl Wish<'_> {
+    pub(crate) fn kind(&self) -> Kind {
+        match self {
+            Wish::KeyRead(_) | Wish::KeyList(_) | Wish::KeyWrite(_) | Wish::KeyWriteTree(_) => {
+                Kind::Key
+            }
+            Wish::SessionRead(_) | Wish::SessionWrite(_) => Kind::Session,
+            Wish::EventRead(_) | Wish::EventWrite(_) => Kind::Event,
+            Wish::NodeRead(_) | Wish::NodeWrite(_) => Kind::Node,
+            Wish::ServiceRead(_) | Wish::ServiceWrite(_) => Kind::Service,
+            Wish::QueryRead(_) | Wish::QueryWrite(_) => Kind::Query,
+            Wish::AgentRead(_) | Wish::AgentWrite(_) => Kind::Agent,
+            Wish::OperatorRead | Wish::OperatorWrite => Kind::Operator,
+            Wish::AclRead | Wish::AclWrite => Kind::Acl,
+        }
+    }
 }
 
 /// What one token may do.
-pub trait Permit: Send + Sync {
+pub(crate) trait Permit: Send + Sync {
     /// True if it may do this.
     fn allows(&self, wish: Wish<'_>) -> bool;
 }
 
 /// Why nothing is known about what a token may do.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum PermitError {
+pub(crate) enum PermitError {
     /// There is no such token.
     #[error("ACL not found")]
     UnknownToken,
@@ -69,7 +103,7 @@ pub enum PermitError {
 
 /// Knows all tokens.
 #[async_trait]
-pub trait Permits: Send + Sync + 'static {
+pub(crate) trait Permits: Send + Sync + 'static {
     /// What a token may do; the empty token is that of everybody.
     async fn of(&self, token: &str) -> Result<Arc<dyn Permit>, PermitError>;
 }
@@ -94,10 +128,10 @@ impl Permit for Authorizer {
             Wish::QueryWrite(query) => (Resource::Query, query.as_bytes(), Access::Write),
             Wish::AgentRead(node) => (Resource::Agent, node.as_bytes(), Access::Read),
             Wish::AgentWrite(node) => (Resource::Agent, node.as_bytes(), Access::Write),
-            // As in Consul: who may have everything may write tokens.
-            Wish::Snapshot => (Resource::Acl, b"".as_slice(), Access::Write),
             Wish::OperatorRead => (Resource::Operator, b"".as_slice(), Access::Read),
             Wish::OperatorWrite => (Resource::Operator, b"".as_slice(), Access::Write),
+            Wish::AclRead => (Resource::Acl, b"".as_slice(), Access::Read),
+            Wish::AclWrite => (Resource::Acl, b"".as_slice(), Access::Write),
         };
         Authorizer::allows(self, resource, name, access)
     }
@@ -105,7 +139,7 @@ impl Permit for Authorizer {
 
 /// Without access control everybody may do everything.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct AllowAll;
+pub(crate) struct AllowAll;
 
 impl Permit for AllowAll {
     fn allows(&self, _: Wish<'_>) -> bool {

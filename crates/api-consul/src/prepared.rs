@@ -164,7 +164,7 @@ pub(crate) async fn all(call: Call) -> Result<Answer, Refusal> {
         keep(&call, &query).await?;
         return call.json(&json!({ "ID": query.id }));
     }
-    shown(&call, Range::prefix(QUERIES), false).await
+    shown(&call, Range::prefix(QUERIES)).await
 }
 
 /// `/v1/query/`: one query, by its id or, to run it, its name.
@@ -193,7 +193,7 @@ pub(crate) async fn one(call: Call) -> Result<Answer, Refusal> {
             call.store().txn(Txn::new().then(DeleteRange::key(keyspace::query(id)))).await?;
             Ok(Answer::done())
         }
-        _ => shown(&call, Range::key(keyspace::query(id)), true).await,
+        _ => show(&call, id).await,
     }
 }
 
@@ -213,7 +213,17 @@ fn not_found() -> Refusal {
     Refusal::NotFound("Query not found".to_owned())
 }
 
-async fn shown(call: &Call, range: Range, must_be: bool) -> Result<Answer, Refusal> {
+async fn show(call: &Call, id: Uuid) -> Result<Answer, Refusal> {
+    let options = call.options()?;
+    let range = Range::key(keyspace::query(id));
+    let found = blocking::query(call.store(), &options, range).await?;
+    let kv = found.response.kvs.first().ok_or_else(not_found)?;
+    let query = Query::decode(kv)?;
+    call.require(Wish::QueryRead(&query.name))?;
+    Ok(call.json(&[query])?.with_meta(call.meta(&options, Some(found.index))))
+}
+
+async fn shown(call: &Call, range: Range) -> Result<Answer, Refusal> {
     let options = call.options()?;
     let found = blocking::query(call.store(), &options, range).await?;
     let mut queries = Vec::with_capacity(found.response.kvs.len());
@@ -222,9 +232,6 @@ async fn shown(call: &Call, range: Range, must_be: bool) -> Result<Answer, Refus
         if query.may_be_seen(call) {
             queries.push(query);
         }
-    }
-    if must_be && queries.is_empty() {
-        return Err(not_found());
     }
     Ok(call.json(&queries)?.with_meta(call.meta(&options, Some(found.index))))
 }

@@ -9,7 +9,8 @@ use crate::refusal::Refusal;
 const PAIRS_MAX: usize = 256;
 
 /// The pairs of a query, in order.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Default, PartialEq, Eq)]
+#[cfg_attr(test, derive(Debug))]
 pub(crate) struct Query(Vec<(Vec<u8>, Vec<u8>)>);
 
 impl Query {
@@ -30,6 +31,12 @@ impl Query {
     /// True if the parameter is there, with a value or without.
     pub(crate) fn has(&self, name: &str) -> bool {
         self.bytes(name).is_some()
+    }
+
+    /// The same without some parameters.
+    pub(crate) fn without(&self, names: &[&str]) -> Query {
+        let is_kept = |name: &[u8]| !names.iter().any(|other| other.as_bytes() == name);
+        Query(self.0.iter().filter(|(name, _)| is_kept(name)).cloned().collect())
     }
 
     /// The first value of that name.

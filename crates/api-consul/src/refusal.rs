@@ -14,6 +14,12 @@ pub(crate) enum Refusal {
     /// The token is not allowed to do this.
     #[error("Permission denied")]
     Denied,
+    /// The same, with more words.
+    #[error("Permission denied: {0}")]
+    DeniedBecause(String),
+    /// Tokens are asked about while nobody needs one.
+    #[error("ACL support disabled")]
+    AclOff,
     /// The token does not exist.
     #[error("ACL not found")]
     UnknownToken,
@@ -52,7 +58,10 @@ impl Refusal {
     pub(crate) fn status(&self) -> StatusCode {
         match self {
             Refusal::BadRequest(_) => StatusCode::BAD_REQUEST,
-            Refusal::Denied | Refusal::UnknownToken => StatusCode::FORBIDDEN,
+            Refusal::Denied | Refusal::DeniedBecause(_) | Refusal::UnknownToken => {
+                StatusCode::FORBIDDEN
+            }
+            Refusal::AclOff => StatusCode::UNAUTHORIZED,
             Refusal::NotFound(_) => StatusCode::NOT_FOUND,
             Refusal::Method { .. } => StatusCode::METHOD_NOT_ALLOWED,
             Refusal::Moved(_) => StatusCode::MOVED_PERMANENTLY,

@@ -1,14 +1,15 @@
 //! All endpoints of Consul's API, as data: those that are served, and those that are refused by name.
 
 use futures::future::BoxFuture;
-use http::{Method, StatusCode};
+use http::Method;
 
 use crate::answer::Answer;
 use crate::call::Call;
+use crate::permit::Kind;
 use crate::refusal::Refusal;
 use crate::{
-    agent, catalog, coordinate, event, health, kv, operator, prepared, session, snapshot, status,
-    txn,
+    acl, agent, catalog, coordinate, event, health, kv, operator, prepared, session, snapshot,
+    status, txn,
 };
 
 /// What answers the calls of an endpoint.
@@ -24,13 +25,29 @@ const EVENT_MAX: usize = 512;
 /// An archive of a snapshot: what it unpacks to is bounded where that is done.
 const ARCHIVE_MAX: usize = 8 << 20;
 
+/// What an endpoint asks of a token, before it does or tells anything.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Needs {
+    /// Nothing: it is for everybody, and the token is not looked at.
+    Nothing,
+    /// Permissions about these, for each thing that it does or tells; it is denied all others.
+    To(&'static [Kind]),
+}
+
 /// An endpoint.
 pub(crate) struct Route {
     /// Its path; one that ends in `/` has more behind it.
     pub(crate) path: &'static str,
     pub(crate) methods: &'static [Method],
     pub(crate) body_max: usize,
+    pub(crate) needs: Needs,
     pub(crate) handler: Handler,
+}
+
+impl Needs {
+    const fn of(kinds: &'static [Kind]) -> Needs {
+        if kinds.is_empty() { Needs::Nothing } else { Needs::To(kinds) }
+    }
 }
 
 impl Route {
@@ -41,83 +58,93 @@ impl Route {
     }
 }
 
-/// One line of the table.
+/// One line of the table: path, methods, the largest body, what it asks permissions about, and the handler.
 macro_rules! routes {
-    ($($path:literal [$($method:ident)*] $body_max:expr => $handler:path;)*) => {
+    ($($path:literal [$($method:ident)*] $body_max:expr, [$($kind:ident)*] => $handler:path;)*) => {
         &[$(Route {
             path: $path,
             methods: &[$(Method::$method),*],
             body_max: $body_max,
+            needs: Needs::of(&[$(Kind::$kind),*]),
             handler: |call| Box::pin($handler(call)),
         }),*]
     };
 }
 
 pub(crate) const ROUTES: &[Route] = routes! {
-    "/v1/kv/" [GET PUT DELETE] VALUE_MAX => kv::answer;
-    "/v1/txn" [PUT] VALUE_MAX => txn::answer;
-    "/v1/session/create" [PUT] OBJECT_MAX => session::create;
-    "/v1/session/destroy/" [PUT] OBJECT_MAX => session::destroy;
-    "/v1/session/renew/" [PUT] OBJECT_MAX => session::renew;
-    "/v1/session/info/" [GET] 0 => session::info;
-    "/v1/session/node/" [GET] 0 => session::of_node;
-    "/v1/session/list" [GET] 0 => session::list;
-    "/v1/event/fire/" [PUT] EVENT_MAX => event::fire;
-    "/v1/event/list" [GET] 0 => event::list;
-    "/v1/status/leader" [GET] 0 => status::leader;
-    "/v1/status/peers" [GET] 0 => status::peers;
-    "/v1/catalog/register" [PUT] OBJECT_MAX => catalog::register;
-    "/v1/catalog/deregister" [PUT] OBJECT_MAX => catalog::deregister;
-    "/v1/catalog/datacenters" [GET] 0 => catalog::datacenters;
-    "/v1/catalog/nodes" [GET] 0 => catalog::nodes;
-    "/v1/catalog/services" [GET] 0 => catalog::services;
-    "/v1/catalog/service/" [GET] 0 => catalog::service;
-    "/v1/catalog/node/" [GET] 0 => catalog::node;
-    "/v1/catalog/node-services/" [GET] 0 => catalog::node_services;
-    "/v1/health/node/" [GET] 0 => health::node;
-    "/v1/health/checks/" [GET] 0 => health::of_service;
-    "/v1/health/service/" [GET] 0 => health::service;
-    "/v1/health/state/" [GET] 0 => health::state;
-    "/v1/coordinate/datacenters" [GET] 0 => coordinate::datacenters;
-    "/v1/coordinate/nodes" [GET] 0 => coordinate::nodes;
-    "/v1/coordinate/node/" [GET] 0 => coordinate::node;
-    "/v1/coordinate/update" [PUT] OBJECT_MAX => coordinate::update;
-    "/v1/query" [GET POST] OBJECT_MAX => prepared::all;
-    "/v1/query/" [GET PUT DELETE] OBJECT_MAX => prepared::one;
-    "/v1/snapshot" [GET PUT] ARCHIVE_MAX => snapshot::answer;
-    "/v1/acl/" [GET PUT DELETE] OBJECT_MAX => acl_disabled;
-    "/v1/operator/raft/configuration" [GET] 0 => operator::raft_configuration;
-    "/v1/operator/raft/peer" [DELETE] 0 => operator::raft_peer;
-    "/v1/operator/autopilot/configuration" [GET PUT] OBJECT_MAX => operator::configuration;
-    "/v1/operator/autopilot/health" [GET] 0 => operator::health;
-    "/v1/agent/self" [GET] 0 => agent::this;
-    "/v1/agent/metrics" [GET] 0 => agent::metrics;
-    "/v1/agent/reload" [PUT] OBJECT_MAX => agent::reload;
-    "/v1/agent/members" [GET] 0 => agent::members;
-    "/v1/agent/services" [GET] 0 => agent::services;
-    "/v1/agent/checks" [GET] 0 => agent::checks;
-    "/v1/agent/service/register" [PUT] OBJECT_MAX => agent::register::service;
-    "/v1/agent/service/deregister/" [PUT] OBJECT_MAX => agent::register::deregister_service;
-    "/v1/agent/service/maintenance/" [PUT] OBJECT_MAX => agent::register::service_maintenance;
-    "/v1/agent/service/" [GET] 0 => agent::service;
-    "/v1/agent/check/register" [PUT] OBJECT_MAX => agent::register::check;
-    "/v1/agent/check/deregister/" [PUT] OBJECT_MAX => agent::register::deregister_check;
-    "/v1/agent/check/pass/" [PUT] OBJECT_MAX => agent::status::pass;
-    "/v1/agent/check/warn/" [PUT] OBJECT_MAX => agent::status::warn;
-    "/v1/agent/check/fail/" [PUT] OBJECT_MAX => agent::status::fail;
-    "/v1/agent/check/update/" [PUT] OBJECT_MAX => agent::status::update;
-    "/v1/agent/health/service/id/" [GET] 0 => agent::health_by_id;
-    "/v1/agent/health/service/name/" [GET] 0 => agent::health_by_name;
-    "/v1/agent/maintenance" [PUT] OBJECT_MAX => agent::register::maintenance;
-    "/v1/agent/join/" [PUT] OBJECT_MAX => agent::join;
-    "/v1/agent/leave" [PUT] OBJECT_MAX => agent::leave;
-    "/v1/agent/force-leave/" [PUT] OBJECT_MAX => agent::force_leave;
+    "/v1/kv/" [GET PUT DELETE] VALUE_MAX, [Key] => kv::answer;
+    "/v1/txn" [PUT] VALUE_MAX, [Key Node Service] => txn::answer;
+    "/v1/session/create" [PUT] OBJECT_MAX, [Session] => session::create;
+    "/v1/session/destroy/" [PUT] OBJECT_MAX, [Session] => session::destroy;
+    "/v1/session/renew/" [PUT] OBJECT_MAX, [Session] => session::renew;
+    "/v1/session/info/" [GET] 0, [Session] => session::info;
+    "/v1/session/node/" [GET] 0, [Session] => session::of_node;
+    "/v1/session/list" [GET] 0, [Session] => session::list;
+    "/v1/event/fire/" [PUT] EVENT_MAX, [Event] => event::fire;
+    "/v1/event/list" [GET] 0, [Event] => event::list;
+    "/v1/status/leader" [GET] 0, [] => status::leader;
+    "/v1/status/peers" [GET] 0, [] => status::peers;
+    "/v1/catalog/register" [PUT] OBJECT_MAX, [Node Service] => catalog::register;
+    "/v1/catalog/deregister" [PUT] OBJECT_MAX, [Node Service] => catalog::deregister;
+    "/v1/catalog/datacenters" [GET] 0, [] => catalog::datacenters;
+    "/v1/catalog/nodes" [GET] 0, [Node] => catalog::nodes;
+    "/v1/catalog/services" [GET] 0, [Service] => catalog::services;
+    "/v1/catalog/service/" [GET] 0, [Node Service] => catalog::service;
+    "/v1/catalog/node/" [GET] 0, [Node Service] => catalog::node;
+    "/v1/catalog/node-services/" [GET] 0, [Node Service] => catalog::node_services;
+    "/v1/health/node/" [GET] 0, [Node Service] => health::node;
+    "/v1/health/checks/" [GET] 0, [Node Service] => health::of_service;
+    "/v1/health/service/" [GET] 0, [Node Service] => health::service;
+    "/v1/health/state/" [GET] 0, [Node Service] => health::state;
+    "/v1/coordinate/datacenters" [GET] 0, [Node] => coordinate::datacenters;
+    "/v1/coordinate/nodes" [GET] 0, [Node] => coordinate::nodes;
+    "/v1/coordinate/node/" [GET] 0, [Node] => coordinate::node;
+    "/v1/coordinate/update" [PUT] OBJECT_MAX, [Node] => coordinate::update;
+    "/v1/query" [GET POST] OBJECT_MAX, [Query Node Service] => prepared::all;
+    "/v1/query/" [GET PUT DELETE] OBJECT_MAX, [Query Node Service] => prepared::one;
+    "/v1/snapshot" [GET PUT] ARCHIVE_MAX, [Acl] => snapshot::answer;
+    "/v1/acl/bootstrap" [PUT] OBJECT_MAX, [] => acl::bootstrap;
+    "/v1/acl/replication" [GET] 0, [] => acl::replication;
+    "/v1/acl/token/self" [GET] 0, [] => acl::token::own;
+    "/v1/acl/token" [PUT] OBJECT_MAX, [Acl] => acl::token::create;
+    "/v1/acl/token/" [GET PUT DELETE] OBJECT_MAX, [Acl] => acl::token::one;
+    "/v1/acl/tokens" [GET] 0, [Acl] => acl::token::list;
+    "/v1/acl/policy" [PUT] VALUE_MAX, [Acl] => acl::policy::create;
+    "/v1/acl/policy/name/" [GET] 0, [Acl] => acl::policy::by_name;
+    "/v1/acl/policy/" [GET PUT DELETE] VALUE_MAX, [Acl] => acl::policy::one;
+    "/v1/acl/policies" [GET] 0, [Acl] => acl::policy::list;
+    "/v1/acl/role" [PUT] OBJECT_MAX, [Acl] => acl::role::create;
+    "/v1/acl/role/name/" [GET] 0, [Acl] => acl::role::by_name;
+    "/v1/acl/role/" [GET PUT DELETE] OBJECT_MAX, [Acl] => acl::role::one;
+    "/v1/acl/roles" [GET] 0, [Acl] => acl::role::list;
+    "/v1/acl/" [GET PUT POST DELETE] OBJECT_MAX, [] => acl::not_served;
+    "/v1/operator/raft/configuration" [GET] 0, [Operator] => operator::raft_configuration;
+    "/v1/operator/raft/peer" [DELETE] 0, [Operator] => operator::raft_peer;
+    "/v1/operator/autopilot/configuration" [GET PUT] OBJECT_MAX, [Operator] => operator::configuration;
+    "/v1/operator/autopilot/health" [GET] 0, [Operator] => operator::health;
+    "/v1/agent/self" [GET] 0, [Agent] => agent::this;
+    "/v1/agent/metrics" [GET] 0, [Agent] => agent::metrics;
+    "/v1/agent/reload" [PUT] OBJECT_MAX, [Agent] => agent::reload;
+    "/v1/agent/members" [GET] 0, [Node] => agent::members;
+    "/v1/agent/services" [GET] 0, [Service] => agent::services;
+    "/v1/agent/checks" [GET] 0, [Node Service] => agent::checks;
+    "/v1/agent/service/register" [PUT] OBJECT_MAX, [Service] => agent::register::service;
+    "/v1/agent/service/deregister/" [PUT] OBJECT_MAX, [Service] => agent::register::deregister_service;
+    "/v1/agent/service/maintenance/" [PUT] OBJECT_MAX, [Service] => agent::register::service_maintenance;
+    "/v1/agent/service/" [GET] 0, [Service] => agent::service;
+    "/v1/agent/check/register" [PUT] OBJECT_MAX, [Node Service] => agent::register::check;
+    "/v1/agent/check/deregister/" [PUT] OBJECT_MAX, [Node Service] => agent::register::deregister_check;
+    "/v1/agent/check/pass/" [PUT] OBJECT_MAX, [Node Service] => agent::status::pass;
+    "/v1/agent/check/warn/" [PUT] OBJECT_MAX, [Node Service] => agent::status::warn;
+    "/v1/agent/check/fail/" [PUT] OBJECT_MAX, [Node Service] => agent::status::fail;
+    "/v1/agent/check/update/" [PUT] OBJECT_MAX, [Node Service] => agent::status::update;
+    "/v1/agent/health/service/id/" [GET] 0, [Service] => agent::health_by_id;
+    "/v1/agent/health/service/name/" [GET] 0, [Service] => agent::health_by_name;
+    "/v1/agent/maintenance" [PUT] OBJECT_MAX, [Node] => agent::register::maintenance;
+    "/v1/agent/join/" [PUT] OBJECT_MAX, [Agent] => agent::join;
+    "/v1/agent/leave" [PUT] OBJECT_MAX, [Agent] => agent::leave;
+    "/v1/agent/force-leave/" [PUT] OBJECT_MAX, [Operator] => agent::force_leave;
 };
-
-/// What Consul says of tokens and policies while access control is off.
-async fn acl_disabled(_: Call) -> Result<Answer, Refusal> {
-    Ok(Answer::text(StatusCode::UNAUTHORIZED, "ACL support disabled".to_owned()))
-}
 
 /// Endpoints of Consul that are not served; one that ends in `/` stands for all below it.
 const NOT_SERVED: &[&str] = &[

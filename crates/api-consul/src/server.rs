@@ -14,16 +14,17 @@ use pontoon_store::{Leadership, Store};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::watch;
 
+use crate::acl::{AclSettings, Resolver, Secret};
 use crate::answer::{Answer, Body};
-use crate::call::{Call, refuse_namespaces};
+use crate::call::{Call, Granted, refuse_namespaces};
 use crate::catalog::view::Kept;
 use crate::cluster::Cluster;
 use crate::options::token;
 use crate::path;
-use crate::permit::Permits;
+use crate::permit::{AllowAll, Permits};
 use crate::query::Query;
 use crate::refusal::Refusal;
-use crate::route::{self, Route, VALUE_MAX};
+use crate::route::{self, Needs, Route, VALUE_MAX};
 
 /// How long a client may take to send the head of a request; connections without one are kept so long, too.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(120);
@@ -39,6 +40,8 @@ pub struct Settings {
     pub datacenter: String,
     /// The name of the node that this server is on: sessions belong to it unless they name another.
     pub node: String,
+    /// Access control; where it is off, everybody may do everything.
+    pub acl: Option<AclSettings>,
 }
 
 /// Serves Consul's API. Cheap to clone.
@@ -57,10 +60,22 @@ pub(crate) struct Inner {
 }
 
 impl ConsulServer {
-    /// A server of this store. Somebody must also run [`ConsulServer::end_sessions`], [`ConsulServer::watch_checks`] and
-    /// [`ConsulServer::probe_services`] on every manager.
+    /// A server of this store. Somebody must also run [`ConsulServer::end_sessions`], [`ConsulServer::watch_checks`],
+    /// [`ConsulServer::probe_services`] and [`ConsulServer::keep_tokens`] on every manager.
     #[must_use]
-    pub fn new(
+    pub fn new(store: Store, cluster: Arc<dyn Cluster>, settings: Settings) -> ConsulServer {
+        let permits: Arc<dyn Permits> = match &settings.acl {
+            None => Arc::new(AllowAll),
+            Some(acl) => {
+                let (datacenter, otherwise) = (settings.datacenter.clone(), acl.default_policy);
+                Arc::new(Resolver::new(store.clone(), datacenter, otherwise.into()))
+            }
+        };
+        ConsulServer::with_permits(store, cluster, permits, settings)
+    }
+
+    /// A server with tokens from elsewhere.
+    pub(crate) fn with_permits(
         store: Store,
         cluster: Arc<dyn Cluster>,
         permits: Arc<dyn Permits>,
@@ -130,15 +145,38 @@ impl ConsulServer {
         if !datacenter.is_empty() && datacenter != self.inner.settings.datacenter {
             return Err(Refusal::failed("No path to datacenter"));
         }
-        let permit = self.inner.permits.of(&token(&query, &head.headers)).await?;
+        let token = Secret::from(token(&query, &head.headers));
+        let permit = self.permit(route, &token).await?;
         let body = if matches!(head.method, Method::PUT | Method::POST) {
             receive(body, route).await?
         } else {
             Bytes::new()
         };
         let rest = Bytes::from(path).slice(rest..);
-        let call = Call { server: self, method: head.method, rest, query, body, permit };
-        (route.handler)(call).await
+        let call = Call { server: self, method: head.method, rest, query, body, token, permit };
+        ask(route, call).await
+    }
+
+    /// What a token may do at an endpoint; one that is for everybody does not look at it.
+    async fn permit(&self, route: &Route, token: &Secret) -> Result<Granted, Refusal> {
+        let permit = match route.needs {
+            Needs::Nothing => Arc::new(AllowAll),
+            Needs::To(_) => self.inner.permits.of(token.reveal()).await?,
+        };
+        Ok(Granted::new(permit, route.needs))
+    }
+}
+
+/// Has an endpoint answer. If it had to wait, and the token may do something else by now, it answers once more, at once:
+/// what was waited for may not be told any more, or only now.
+async fn ask(route: &Route, call: Call) -> Result<Answer, Refusal> {
+    let again = call.again();
+    let answer = (route.handler)(call).await;
+    let Some(again) = again else { return answer };
+    let permit = again.server.permit(route, &again.token).await?;
+    match permit.is(&again.permit) {
+        true => answer,
+        false => (route.handler)(Call { permit, ..again }).await,
     }
 }
 

@@ -25,7 +25,7 @@ const STATE_MAX: usize = 3 << 20;
 
 pub(crate) async fn answer(call: Call) -> Result<Answer, Refusal> {
     // Who may have all of it, tokens included, may do everything.
-    call.require(Wish::Snapshot)?;
+    call.require(Wish::AclWrite)?;
     if call.method == Method::GET { save(&call).await } else { restore(&call).await }
 }
 

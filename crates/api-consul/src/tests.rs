@@ -1,5 +1,6 @@
 //! The whole API on a real store, asked through its handler and over HTTP.
 
+mod acl;
 mod agent;
 mod beside;
 mod blocking;
@@ -30,7 +31,8 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use crate::cluster::{self, Check, MemberState, NODE_CHECK, Node, Own, OwnNode, Service, Status};
-use crate::{AllowAll, Cluster, ConsulServer, Permit, PermitError, Permits, Settings, Wish};
+use crate::permit::{AllowAll, Permit, PermitError, Permits, Wish};
+use crate::{AclSettings, Cluster, ConsulServer, Settings};
 
 /// A cluster of one has nobody to connect to.
 struct Nobody;
@@ -188,9 +190,10 @@ impl Permit for BelowApp {
             Wish::NodeWrite(_)
             | Wish::AgentRead(_)
             | Wish::AgentWrite(_)
-            | Wish::Snapshot
             | Wish::OperatorRead
-            | Wish::OperatorWrite => false,
+            | Wish::OperatorWrite
+            | Wish::AclRead
+            | Wish::AclWrite => false,
         }
     }
 }
@@ -212,35 +215,48 @@ struct Bed {
     server: ConsulServer,
     cluster: Arc<Two>,
     ending: JoinHandle<()>,
-    watching: JoinHandle<()>,
+    others: [JoinHandle<()>; 2],
     _dir: TempDir,
 }
 
 impl Drop for Bed {
     fn drop(&mut self) {
         self.ending.abort();
-        self.watching.abort();
+        for task in &self.others {
+            task.abort();
+        }
     }
 }
 
+/// A server with the tokens of [`Tokens`].
 async fn bed() -> Bed {
-    bed_of(Two::new()).await
+    bed_of(Two::new(), None).await
 }
 
-async fn bed_of(cluster: Two) -> Bed {
+/// A server with the tokens that it keeps itself, if access control is on.
+async fn bed_with(acl: Option<AclSettings>) -> Bed {
+    bed_of(Two::new(), acl).await
+}
+
+async fn bed_of(cluster: Two, acl: Option<AclSettings>) -> Bed {
     let dir = tempfile::tempdir().unwrap();
     let store = Store::open(StoreConfig::new(dir.path(), 1), Arc::new(Nobody)).await.unwrap();
     let member =
         Member { id: 1, name: "one".to_owned(), address: "127.0.0.1:2377".parse().unwrap() };
     store.bootstrap(member).await.unwrap();
     store.leadership().wait_for(|now| now.is_me).await.unwrap();
-    let settings = Settings { datacenter: "dc1".to_owned(), node: "one".to_owned() };
+    let is_on = acl.is_some();
+    let settings = Settings { datacenter: "dc1".to_owned(), node: "one".to_owned(), acl };
     let cluster = Arc::new(cluster);
     let seam = Arc::clone(&cluster) as Arc<dyn Cluster>;
-    let server = ConsulServer::new(store.clone(), seam, Arc::new(Tokens), settings);
+    let server = match is_on {
+        true => ConsulServer::new(store.clone(), seam, settings),
+        false => ConsulServer::with_permits(store.clone(), seam, Arc::new(Tokens), settings),
+    };
     let ending = tokio::spawn(server.clone().end_sessions());
-    let watching = tokio::spawn(server.clone().watch_checks());
-    Bed { store, server, cluster, ending, watching, _dir: dir }
+    let others =
+        [tokio::spawn(server.clone().watch_checks()), tokio::spawn(server.clone().keep_tokens())];
+    Bed { store, server, cluster, ending, others, _dir: dir }
 }
 
 /// What was answered.

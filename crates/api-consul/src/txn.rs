@@ -56,7 +56,7 @@ struct Failure {
 
 pub(crate) async fn answer(call: Call) -> Result<Answer, Refusal> {
     let lines = decode::operations(&call.body, OPS_MAX)?;
-    let permit = call.permit.as_ref();
+    let permit = &call.permit;
     let writes = lines.iter().flatten().any(|op| !op.only_reads());
     let options = call.options()?;
     let meta = call.meta(&options, None);

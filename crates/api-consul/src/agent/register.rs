@@ -25,11 +25,11 @@ pub(crate) async fn service(call: Call) -> Result<Answer, Refusal> {
     let node = call.node();
     call.server
         .change(node, |catalog| {
-            call.require(Wish::ServiceWrite(&service.name))?;
+            call.require_of_agent(Wish::ServiceWrite(&service.name))?;
             let mut change = Change::default();
             let there = catalog.node(node);
             if let Some(there) = there.and_then(|there| there.service(&service.id)) {
-                call.require(Wish::ServiceWrite(&there.name))?;
+                call.require_of_agent(Wish::ServiceWrite(&there.name))?;
             }
             if replaces {
                 delete_others(&mut change, catalog, node, &service, &checks);
@@ -91,7 +91,7 @@ pub(crate) async fn deregister_service(call: Call) -> Result<Answer, Refusal> {
         .change(node, |catalog| {
             let mut change = Change::default();
             if let Some(there) = catalog.node(node).and_then(|there| there.service(&id)) {
-                call.require(Wish::ServiceWrite(&there.name))?;
+                call.require_of_agent(Wish::ServiceWrite(&there.name))?;
                 change.delete_service(catalog, node, &id)?;
             }
             Ok((change, ()))
@@ -115,8 +115,10 @@ pub(crate) async fn check(call: Call) -> Result<Answer, Refusal> {
         .change(node, |catalog| {
             let service = catalog.node(node).and_then(|there| there.service(&check.service_id));
             match service {
-                Some(service) => call.require(Wish::ServiceWrite(&service.name))?,
-                None if check.service_id.is_empty() => call.require(Wish::NodeWrite(node))?,
+                Some(service) => call.require_of_agent(Wish::ServiceWrite(&service.name))?,
+                None if check.service_id.is_empty() => {
+                    call.require_of_agent(Wish::NodeWrite(node))?
+                }
                 None => {
                     let words = format!("ServiceID {:?} does not exist", check.service_id);
                     return Err(Refusal::Failed(words));
@@ -159,7 +161,7 @@ pub(super) fn permit_check(
 ) -> Result<(), Refusal> {
     let Some(there) = catalog.node(node) else { return Ok(()) };
     let Some(check) = there.check(id) else { return Ok(()) };
-    call.require(match there.service_of(check) {
+    call.require_of_agent(match there.service_of(check) {
         Some(service) => Wish::ServiceWrite(&service.name),
         None => Wish::NodeWrite(node),
     })
@@ -185,7 +187,7 @@ pub(crate) async fn service_maintenance(call: Call) -> Result<Answer, Refusal> {
     let there = catalog.node(call.node()).and_then(|there| there.service(&id));
     let missing = || Refusal::NotFound(format!("No service registered with ID {id:?}"));
     let service = there.ok_or_else(missing)?;
-    call.require(Wish::ServiceWrite(&service.name))?;
+    call.require_of_agent(Wish::ServiceWrite(&service.name))?;
     let check = Check {
         id: format!("{SERVICE_MAINTENANCE}{}", service.id),
         name: "Service Maintenance Mode".to_owned(),

@@ -4,7 +4,7 @@ use serde::Deserialize;
 
 use super::record::{Check, Node, Service, Source, Status};
 use super::state::Catalog;
-use super::write::{Change, Put};
+use super::write::{self, Change, Put};
 use crate::agent::body::{NewService, Texts, named};
 use crate::answer::Answer;
 use crate::call::Call;
@@ -66,11 +66,17 @@ pub(crate) async fn register(call: Call) -> Result<Answer, Refusal> {
         .change(&asked.node, |catalog| {
             permit(&call, catalog, &node.name, service.as_ref(), &checks)?;
             let mut change = Change::default();
+            let is_there = catalog.node(&node.name).is_some();
+            let keeps_node = asked.skip_node_update && (is_there || asked.address.is_empty());
+            if !keeps_node && write::changes_node(catalog, &node) {
+                // Other words about a node come with a service as well.
+                call.require(Wish::NodeWrite(&node.name))?;
+            }
             match catalog.node(&node.name) {
                 None if asked.address.is_empty() => {
                     return Err(Refusal::failed("Missing node registration"));
                 }
-                _ if asked.skip_node_update && asked.address.is_empty() => {}
+                _ if keeps_node => {}
                 _ => change.put(catalog, Put::Node(node.clone()))?,
             }
             if let Some(service) = &service {
@@ -112,7 +118,7 @@ fn permit(
     if service.is_none() || checks.iter().any(|check| check.service_id.is_empty()) {
         call.require(Wish::NodeWrite(node))?;
     }
-    // A new node, or other words about one, come with a service as well.
+    // So may a new node.
     if catalog.node(node).is_none() {
         call.require(Wish::NodeWrite(node))?;
     }
@@ -172,12 +178,17 @@ pub(crate) async fn deregister(call: Call) -> Result<Answer, Refusal> {
     call.server
         .change(&asked.node, |catalog| {
             let mut change = Change::default();
-            let Some(entry) = catalog.node(&asked.node) else { return Ok((change, ())) };
+            let Some(entry) = catalog.node(&asked.node) else {
+                call.require(Wish::NodeWrite(&asked.node))?;
+                return Ok((change, ()));
+            };
             let (service, check) = (&asked.service_id, &asked.check_id);
             if !service.is_empty() {
                 if let Some(there) = entry.service(service) {
                     call.require(Wish::ServiceWrite(&there.name))?;
                     change.delete_service(catalog, &asked.node, service)?;
+                } else {
+                    call.require(Wish::NodeWrite(&asked.node))?;
                 }
             } else if !check.is_empty() {
                 if let Some(there) = entry.check(check) {
@@ -186,6 +197,8 @@ pub(crate) async fn deregister(call: Call) -> Result<Answer, Refusal> {
                         None => Wish::NodeWrite(&asked.node),
                     })?;
                     change.delete_check(&asked.node, check);
+                } else {
+                    call.require(Wish::NodeWrite(&asked.node))?;
                 }
             } else {
                 call.require(Wish::NodeWrite(&asked.node))?;

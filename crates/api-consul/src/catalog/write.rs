@@ -33,8 +33,7 @@ impl Change {
     pub(crate) fn put(&mut self, catalog: &Catalog, put: Put) -> Result<(), Refusal> {
         let (key, value) = match put {
             Put::Node(node) => {
-                let there = catalog.node(&node.name);
-                if there.is_some_and(|there| there.is_own || is_same(&there.node, &node)) {
+                if !changes_node(catalog, &node) {
                     return Ok(());
                 }
                 (keyspace::catalog_node(&node.name), encode(&node)?)
@@ -105,6 +104,11 @@ impl Change {
 /// What is said of a record that would take the place of one of the cluster's own.
 pub(super) fn is_own(what: &str, name: &str) -> String {
     format!("{what} {name:?} is the cluster's own, and no client changes it; use another name")
+}
+
+/// True if a node is not there like this already. Of the cluster's own nodes nothing is kept.
+pub(super) fn changes_node(catalog: &Catalog, node: &Node) -> bool {
+    !catalog.node(&node.name).is_some_and(|there| there.is_own || is_same(&there.node, node))
 }
 
 /// True if keeping the one over the other would change nothing.

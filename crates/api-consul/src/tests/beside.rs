@@ -42,7 +42,7 @@ async fn the_same_as_consul() {
         println!("there is no consul 1.8.7 here, set CONSUL: nothing is compared with it");
         return;
     };
-    let bed = bed_of(Two::alone(reference.server_port)).await;
+    let bed = bed_of(Two::alone(reference.server_port), None).await;
     let mut sides = Sides { reference, bed, ids: Default::default(), kept: Default::default() };
     let (mut wrong, mut asked) = (Vec::new(), 0);
     for file in FILES {

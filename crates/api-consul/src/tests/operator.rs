@@ -42,7 +42,7 @@ async fn metrics_are_shown_twice() {
 
 #[tokio::test]
 async fn what_is_the_clusters_own_is_not_for_clients() {
-    let bed = bed_of(Two::alone(8300)).await;
+    let bed = bed_of(Two::alone(8300), None).await;
     for (uri, body) in [
         ("agent/service/register", r#"{"Name": "other", "ID": "consul"}"#),
         ("agent/service/deregister/consul", ""),

@@ -131,7 +131,9 @@ async fn a_query_finds_what_it_wants() {
     let seen = bed.get("/v1/query/app/execute?token=app").await.json();
     assert_eq!(seen["Nodes"], json!([]), "the token sees no such service");
     make(&bed, json!({"Name": "other", "Service": {"Service": "web"}})).await;
-    assert_eq!(bed.get("/v1/query/other/execute?token=app").await.status, StatusCode::NOT_FOUND);
+    let seen = bed.get("/v1/query/other/execute?token=app").await.json();
+    assert_eq!(seen["Nodes"], json!([]), "who may run it sees no more for that");
+    assert_eq!(bed.get("/v1/query/other/explain?token=app").await.status, StatusCode::FORBIDDEN);
     assert_eq!(bed.get("/v1/query?token=app").await.json().as_array().map(Vec::len), Some(1));
     let explained = bed.get("/v1/query/app/explain").await.json();
     assert_eq!(explained["Query"]["Name"], "app");

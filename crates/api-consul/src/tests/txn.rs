@@ -193,8 +193,6 @@ async fn every_operation_is_asked_permission_for() {
         "cas",
         "lock",
         "unlock",
-        "get",
-        "get-or-empty",
         "check-index",
         "check-session",
         "check-not-exists",
@@ -210,6 +208,11 @@ async fn every_operation_is_asked_permission_for() {
             (StatusCode::CONFLICT, &wanted),
             "{verb}"
         );
+    }
+    // What may not be read is left out, and it is not told whether it is there.
+    for (verb, key) in [("get", "other/b"), ("get", "other/c"), ("get-or-empty", "other/b")] {
+        let said = ask(json!([op(verb, key, json!({}))])).await;
+        assert_eq!((said.status, &said.json()["Results"]), (StatusCode::OK, &json!([])), "{verb}");
     }
     assert!(bed.put("/v1/kv/apple", "1").await);
     let said = ask(json!([op("get-tree", "app", json!({}))])).await.json();

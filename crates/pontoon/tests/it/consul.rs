@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use pontoon_api_consul::cluster::{self, Own, OwnNode};
-use pontoon_api_consul::{AllowAll, Cluster, ConsulServer, Settings};
+use pontoon_api_consul::{Cluster, ConsulServer, Settings};
 use pontoon_store::{BoxedStream, Member, Store, StoreConfig, Transport};
 use tempfile::TempDir;
 use tokio::net::TcpListener;
@@ -79,8 +79,8 @@ fn bed() -> Bed {
         let address = listener.local_addr().unwrap();
         store.bootstrap(Member { id: 1, name: "one".to_owned(), address }).await.unwrap();
         store.leadership().wait_for(|now| now.is_me).await.unwrap();
-        let settings = Settings { datacenter: "dc1".to_owned(), node: "one".to_owned() };
-        let server = ConsulServer::new(store, Arc::new(one()), Arc::new(AllowAll), settings);
+        let settings = Settings { datacenter: "dc1".to_owned(), node: "one".to_owned(), acl: None };
+        let server = ConsulServer::new(store, Arc::new(one()), settings);
         tokio::spawn(server.clone().end_sessions());
         tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {

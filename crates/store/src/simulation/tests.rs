@@ -113,7 +113,7 @@ fn notices(defect: Defect, seeds: u64) {
 
 #[test]
 fn skipped_syncs_are_noticed() {
-    notices(Defect::SkippedSync, 40);
+    notices(Defect::SkippedSync, 150);
 }
 
 #[test]
