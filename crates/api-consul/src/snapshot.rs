@@ -8,6 +8,8 @@
 mod archive;
 mod state;
 
+use std::collections::BTreeMap;
+
 use http::{Method, StatusCode};
 use pontoon_store::{DeleteRange, Put, Range, Read, ReadError, Store, Txn, WriteError};
 
@@ -18,6 +20,8 @@ use crate::keyspace;
 use crate::permit::Wish;
 use crate::refusal::Refusal;
 
+/// What an operation of a transaction takes beside its key and value.
+const OP_BYTES: usize = 24;
 /// Attempts to restore while others write.
 const ATTEMPTS: usize = 100;
 /// The largest state in an archive: it must fit into one transaction of the store, with the frame of each key.
@@ -35,17 +39,26 @@ async fn save(call: &Call) -> Result<Answer, Refusal> {
     let store = call.store();
     let found = store.range_within(all, options.consistency.read(), STATE_MAX).await;
     let found = found.map_err(|error| match error {
-        ReadError::TooLarge { bytes, limit } => Refusal::TooLarge(format!(
-            "the keys of Consul's clients are {bytes} bytes, and no more than {limit} could be restored at once; \
-             save the whole store with `pontoon store snapshot save`"
-        )),
+        ReadError::TooLarge { bytes, .. } => too_large(bytes),
         error => error.into(),
     })?;
+    // What they are in the transaction that restores them, which is more if they are many and small.
+    let bytes = found.kvs.iter().map(|kv| kv.key.len() + kv.value.len() + OP_BYTES).sum();
+    if bytes > STATE_MAX {
+        return Err(too_large(bytes));
+    }
     let state = state::State::of(&found.kvs, &store.leases()).encode()?;
     let term = store.status().leadership.term;
     let archive = archive::write(term, found.revision, &state)?;
     let meta = call.meta(&options, Some(found.revision));
     Ok(Answer::archive(archive).with_meta(meta))
+}
+
+fn too_large(bytes: usize) -> Refusal {
+    Refusal::TooLarge(format!(
+        "the keys of Consul's clients are {bytes} bytes, and no more than {STATE_MAX} could be restored at once; \
+         save the whole store with `pontoon store snapshot save`"
+    ))
 }
 
 async fn restore(call: &Call) -> Result<Answer, Refusal> {
@@ -55,11 +68,13 @@ async fn restore(call: &Call) -> Result<Answer, Refusal> {
     let mut granted = Vec::new();
     let restored = async {
         // Times to live begin again.
-        for (id, ttl) in state.leases.clone() {
-            let lease = store.lease_grant(ttl, None).await?.id;
+        let mut leases = BTreeMap::new();
+        for (id, ttl) in &state.leases {
+            let lease = store.lease_grant(*ttl, None).await?.id;
             granted.push(lease);
-            state.replace_lease(id, lease)?;
+            leases.insert(*id, lease);
         }
+        state.replace_leases(&leases)?;
         replace(store, &state).await
     };
     if let Err(refusal) = restored.await {

@@ -1,5 +1,6 @@
 //! What is inside of an archive: all records as they are kept, and the leases that some of them have.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -43,7 +44,8 @@ impl State {
             value: kv.value.clone(),
             lease: kv.lease,
         };
-        let is_used = |lease: &&Lease| kvs.iter().any(|kv| kv.lease == lease.id);
+        let used: BTreeSet<i64> = kvs.iter().map(|kv| kv.lease).collect();
+        let is_used = |lease: &&Lease| used.contains(&lease.id);
         let leases = leases.iter().filter(is_used).map(|lease| (lease.id, lease.ttl));
         State { leases: leases.collect(), records: kvs.iter().map(record).collect() }
     }
@@ -65,23 +67,26 @@ impl State {
         let damaged = || Refusal::failed("the snapshot is damaged, or of a newer version");
         let rest = bytes.strip_prefix(MAGIC).ok_or_else(damaged)?;
         let state: State = postcard::from_bytes(rest).map_err(|_| damaged())?;
-        let has_lease = |id| id == 0 || state.leases.iter().any(|(known, _)| *known == id);
+        let known: BTreeSet<i64> = state.leases.iter().map(|(id, _)| *id).collect();
         let is_good = |record: &Record| {
-            record.key.starts_with(keyspace::ALL.as_bytes()) && has_lease(record.lease)
+            let has_lease = record.lease == 0 || known.contains(&record.lease);
+            has_lease && record.key.starts_with(keyspace::ALL.as_bytes())
         };
         let in_order = state.records.is_sorted_by(|one, other| one.key < other.key);
         let are_times = state.leases.iter().all(|(_, ttl)| (1..=TTL_MAX).contains(ttl));
-        if in_order && are_times && state.records.iter().all(is_good) {
+        // A lease without a record would be granted for nothing.
+        let are_used = state.leases.len() <= state.records.len();
+        if in_order && are_times && are_used && state.records.iter().all(is_good) {
             return Ok(state);
         }
         Err(damaged())
     }
 
-    /// Gives what had one lease another, and tells the records that name it.
-    pub(super) fn replace_lease(&mut self, old: i64, new: i64) -> Result<(), Refusal> {
+    /// Gives what had a lease another one, and tells the records that name it.
+    pub(super) fn replace_leases(&mut self, leases: &BTreeMap<i64, i64>) -> Result<(), Refusal> {
         for record in &mut self.records {
-            if record.lease == old {
-                record.lease = new;
+            if let Some(new) = leases.get(&record.lease) {
+                record.lease = *new;
             }
             let names_leases = [keyspace::SESSIONS, keyspace::CATALOG]
                 .iter()
@@ -93,9 +98,9 @@ impl State {
             let mut value: Value = serde_json::from_slice(&record.value).map_err(damaged)?;
             let mut is_changed = false;
             for name in LEASES {
-                if let Some(lease) = value.get_mut(name).filter(|lease| lease.as_i64() == Some(old))
-                {
-                    *lease = Value::from(new);
+                let Some(field) = value.get_mut(name) else { continue };
+                if let Some(new) = field.as_i64().and_then(|old| leases.get(&old)) {
+                    *field = Value::from(*new);
                     is_changed = true;
                 }
             }
