@@ -9,6 +9,7 @@
 //! | `/consul/events/TIME` | an event; `TIME` counts events, in 16 hexadecimal digits |
 //! | `/consul/lock-delay/KEY` | nothing; while it is there the key cannot be acquired |
 
+//! | `/consul/acl/` | tokens and policies, where access control is on |
 //! | `/consul/queries/ID` | a prepared query |
 //! | `/consul/catalog/nodes/NODE` | a node that somebody registered; names and ids are in lower case |
 //! | `/consul/catalog/services/NODE` NUL `ID` | a service |
@@ -28,6 +29,8 @@ pub(crate) const CATALOG: &str = "/consul/catalog/";
 /// The prefix of all that ends with a check's time.
 pub(crate) const CHECK_TIMES: &str = "/consul/check-times/";
 pub(crate) const QUERIES: &str = "/consul/queries/";
+/// The prefix of what access control is decided by.
+pub(crate) const ACL: &str = "/consul/acl/";
 pub(crate) const EVENTS: &str = "/consul/events/";
 const LOCKS: &str = "/consul/locks/";
 const LOCK_DELAY: &str = "/consul/lock-delay/";

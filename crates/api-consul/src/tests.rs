@@ -3,6 +3,7 @@
 mod agent;
 mod blocking;
 mod catalog;
+mod dns;
 mod event;
 mod http;
 mod kv;
