@@ -70,7 +70,7 @@ pub(crate) async fn register(call: Call) -> Result<Answer, Refusal> {
                 None if asked.address.is_empty() => {
                     return Err(Refusal::failed("Missing node registration"));
                 }
-                _ if asked.skip_node_update && asked.address.is_empty() => {}
+                Some(_) if asked.skip_node_update => {}
                 _ => change.put(catalog, Put::Node(node.clone()))?,
             }
             if let Some(service) = &service {

@@ -24,7 +24,7 @@ const MOST_SERVERS: usize = 3;
 /// An answer with a code and nothing else.
 pub(super) fn failed(request: &Message, code: ResponseCode) -> Draft {
     let reply = with_code(reply_to(request), code);
-    Draft { reply, parts: Vec::new(), kind: RecordType::ANY }
+    Draft { reply, parts: Vec::new(), are_alike: false }
 }
 
 /// What the table says to a request's question.
@@ -35,50 +35,28 @@ pub(super) fn answer(
     query: &Query,
     room: &Room,
 ) -> Draft {
-    let asked = zone.asked(query.name());
-    if asked == Asked::Foreign {
-        return failed(request, ResponseCode::Refused);
-    }
     let kind = query.query_type();
+    let mut found = Found::none(table, zone, kind, room.most(true));
     let mut reply = reply_to(request);
     reply.metadata.authoritative = true;
-    let mut found = Found::none(table, zone, kind, room.most(kind));
-    let exists = match (&asked, kind) {
-        (Asked::Reverse(address), _) => {
-            let Some(name) = table.by_address.get(address) else {
-                return failed(request, ResponseCode::Refused);
-            };
-            if matches!(kind, RecordType::PTR | RecordType::ANY) {
-                let answer = found.record(query.name(), RData::PTR(PTR(name.clone())));
-                found.parts.push(Part::alone(answer));
+    match (zone.asked(query.name()), kind) {
+        (Asked::Foreign, _) => return failed(request, ResponseCode::Refused),
+        (Asked::Reverse(address), _) => match table.by_address.get(&address) {
+            Some(name) => found.reverse(query.name(), name),
+            None => return failed(request, ResponseCode::Refused),
+        },
+        (_, RecordType::SOA | RecordType::NS) => add_servers(&mut reply, table, zone, kind),
+        (asked, _) => {
+            if !found.resolve(query.name(), &asked, 0) {
+                reply.metadata.response_code = ResponseCode::NXDomain;
             }
-            true
+            if found.fixed.is_empty() && found.parts.is_empty() {
+                reply.add_authority(soa(zone));
+            }
         }
-        (_, RecordType::SOA) => {
-            let soa = soa(zone);
-            reply.add_answer(soa);
-            let (servers, addresses) = servers(table, zone);
-            reply.add_authorities(servers);
-            reply.add_additionals(addresses);
-            true
-        }
-        (_, RecordType::NS) => {
-            let (servers, addresses) = servers(table, zone);
-            reply.add_answers(servers);
-            reply.add_additionals(addresses);
-            true
-        }
-        _ => found.resolve(query.name(), &asked, 0),
-    };
-    let Found { fixed, parts, .. } = found;
-    reply.add_answers(fixed);
-    if !exists {
-        reply = with_code(reply, ResponseCode::NXDomain);
     }
-    if reply.answers.is_empty() && parts.is_empty() {
-        reply.add_authority(soa(zone));
-    }
-    Draft { reply, parts, kind }
+    reply.add_answers(found.fixed);
+    Draft { reply, parts: found.parts, are_alike: found.are_alike }
 }
 
 /// The answers that were found so far.
@@ -86,8 +64,9 @@ struct Found<'t> {
     table: &'t Table,
     zone: &'t Zone,
     kind: RecordType,
-    /// More than these are of no use.
+    /// More instances than these are of no use.
     most: usize,
+    are_alike: bool,
     /// How long they may be kept.
     ttl_seconds: u32,
     /// Aliases on the way, which must stay.
@@ -98,7 +77,8 @@ struct Found<'t> {
 impl<'t> Found<'t> {
     fn none(table: &'t Table, zone: &'t Zone, kind: RecordType, most: usize) -> Found<'t> {
         let (fixed, parts) = (Vec::new(), Vec::new());
-        Found { table, zone, kind, most, ttl_seconds: TTL_SECONDS, fixed, parts }
+        let are_alike = false;
+        Found { table, zone, kind, most, are_alike, ttl_seconds: TTL_SECONDS, fixed, parts }
     }
 
     /// Adds what is known of a name; false if there is no such name.
@@ -124,6 +104,13 @@ impl<'t> Found<'t> {
             }
             Asked::Between => true,
             Asked::Reverse(_) | Asked::Nowhere | Asked::Foreign => false,
+        }
+    }
+
+    fn reverse(&mut self, owner: &Name, name: &Name) {
+        if matches!(self.kind, RecordType::PTR | RecordType::ANY) {
+            let answer = self.record(owner, RData::PTR(PTR(name.clone())));
+            self.parts.push(Part::alone(answer));
         }
     }
 
@@ -160,6 +147,7 @@ impl<'t> Found<'t> {
         if instances.is_empty() {
             return false;
         }
+        self.are_alike = true;
         if !selection.is_sorted {
             instances.shuffle(&mut rand::rng());
         }
@@ -171,19 +159,14 @@ impl<'t> Found<'t> {
             return true;
         }
         let mut seen = HashSet::new();
-        for instance in &instances {
-            if self.parts.len() >= self.most {
-                break;
-            }
-            if let Some(answer) = self.address(owner, &instance.place)
-                && seen.insert(answer.data.clone())
-            {
-                self.parts.push(Part::alone(answer));
-            }
-        }
-        // One name leads to one other: to the first of the instances, if none has an address.
-        if instances.iter().all(|instance| instance.place.any.is_none())
-            && let Some(alias) = instances.iter().find_map(|instance| instance.place.alias.as_ref())
+        let places = instances.iter().map(|instance| &instance.place);
+        let addresses = places.clone().filter_map(|place| self.address(owner, place));
+        let distinct = addresses.filter(|answer| seen.insert(answer.data.clone()));
+        let parts: Vec<Part> = distinct.take(self.most).map(Part::alone).collect();
+        self.parts.extend(parts);
+        // One name leads to one other: to that of the first, if none has an address.
+        if places.clone().all(|place| place.any.is_none())
+            && let Some(alias) = places.clone().find_map(|place| place.alias.as_ref())
         {
             self.alias(owner, alias, aliases);
         }
@@ -266,20 +249,26 @@ impl Part {
     }
 }
 
-/// The name servers of the domain, in another order each time, and their addresses.
-fn servers(table: &Table, zone: &Zone) -> (Vec<Record>, Vec<Record>) {
+/// Adds the name servers of the domain, some of them each time, with their addresses; and the domain's own record before
+/// them, if that was asked for.
+fn add_servers(reply: &mut Message, table: &Table, zone: &Zone, kind: RecordType) {
     let mut servers: Vec<_> = table.servers.iter().collect();
     servers.shuffle(&mut rand::rng());
-    let (mut names, mut addresses) = (Vec::new(), Vec::new());
+    let mut names = Vec::new();
     for server in servers.into_iter().take(MOST_SERVERS) {
         let Some(full) = &server.full else { continue };
         let data = RData::NS(NS(full.clone()));
         names.push(Record::from_rdata(zone.apex().clone(), TTL_SECONDS, data));
         let (v4, v6) = (server.place.v4.map(IpAddr::V4), server.place.v6.map(IpAddr::V6));
         let record = |address| Record::from_rdata(full.clone(), TTL_SECONDS, address_data(address));
-        addresses.extend(v4.into_iter().chain(v6).map(record));
+        reply.add_additionals(v4.into_iter().chain(v6).map(record));
     }
-    (names, addresses)
+    if kind == RecordType::SOA {
+        reply.add_answer(soa(zone));
+        reply.add_authorities(names);
+    } else {
+        reply.add_answers(names);
+    }
 }
 
 fn address_data(address: IpAddr) -> RData {

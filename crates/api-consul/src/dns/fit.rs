@@ -4,7 +4,7 @@
 //! order each time, and any of them will do. Whatever else does not fit has the client ask again by TCP.
 
 use hickory_proto::op::Message;
-use hickory_proto::rr::{Record, RecordType};
+use hickory_proto::rr::Record;
 use pontoon_traffic::dns::Transport;
 use pontoon_traffic::dns::request::{LEAST_UDP_BYTES, udp_limit};
 
@@ -33,7 +33,8 @@ pub(super) struct Draft {
     /// All but the answers that can be left out.
     pub(super) reply: Message,
     pub(super) parts: Vec<Part>,
-    pub(super) kind: RecordType,
+    /// They are instances of which any will do.
+    pub(super) are_alike: bool,
 }
 
 /// An answer with the additional records that belong to it: they are left out together.
@@ -55,26 +56,21 @@ impl Room {
     }
 
     /// More parts than this are of no use.
-    pub(super) fn most(&self, kind: RecordType) -> usize {
-        if self.is_small && are_alike(kind) { FEW } else { self.bytes / SMALLEST_RECORD_BYTES }
+    pub(super) fn most(&self, are_alike: bool) -> usize {
+        if self.is_small && are_alike { FEW } else { self.bytes / SMALLEST_RECORD_BYTES }
     }
-}
-
-/// True if the answers to such a question are instances of which any will do.
-fn are_alike(kind: RecordType) -> bool {
-    matches!(kind, RecordType::A | RecordType::AAAA | RecordType::SRV)
 }
 
 /// The answer in bytes; none if not even an empty one fits.
 pub(super) fn encode(mut draft: Draft, room: &Room) -> Option<Vec<u8>> {
     let there = draft.parts.len();
-    draft.parts.truncate(room.most(draft.kind));
+    draft.parts.truncate(room.most(draft.are_alike));
     let whole = draft.with(draft.parts.len(), true).to_vec().ok()?;
     let (told, mut bytes) = match whole.len() <= room.bytes {
         true => (draft.parts.len(), whole),
         false => draft.cut(room)?,
     };
-    if told < there && !(are_alike(draft.kind) && told > 0) {
+    if told < there && !(draft.are_alike && told > 0) {
         *bytes.get_mut(FLAGS_AT)? |= TRUNCATED;
     }
     (bytes.len() <= room.bytes).then_some(bytes)

@@ -190,7 +190,6 @@ mod tests {
             ("web._tcp.service.consul.", service("_tcp", Some("web"))),
             ("a.b.query.consul.", Asked::Query("a.b".to_owned())),
             ("0A000001.addr.dc1.consul.", Asked::Address([10, 0, 0, 1].into())),
-            ("+a000001.addr.consul.", Asked::Nowhere),
             ("0a01.addr.consul.", Asked::Nowhere),
             ("x.0a000001.addr.consul.", Asked::Nowhere),
             ("consul.", Asked::Between),
@@ -216,6 +215,8 @@ mod tests {
         let text = zone().of_address(six.into()).unwrap().to_ascii();
         assert_eq!(text, "fd00000000000000000000000000000b.addr.dc1.consul.");
         assert_eq!(ask(&text), Asked::Address(six.into()));
+        let signed = zone().below("+a000001.addr").unwrap();
+        assert_eq!(zone().asked(&signed), Asked::Nowhere);
         let four = zone().of_address([10, 1, 0, 1].into()).unwrap().to_ascii();
         assert_eq!(four, "0a010001.addr.dc1.consul.");
     }

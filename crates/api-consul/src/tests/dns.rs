@@ -3,18 +3,23 @@
 mod beside;
 
 use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use async_trait::async_trait;
 use hickory_proto::op::{Edns, Message, Query, ResponseCode};
 use hickory_proto::rr::{Name, RecordType};
+use pontoon_store::{Put, Txn};
 use serde_json::json;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpStream, UdpSocket};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
-use super::{Bed, bed};
+use super::{Bed, BelowApp, bed};
 use crate::cluster::Status;
 use crate::dns::{ConsulDns, DOMAIN, DnsError};
+use crate::keyspace::ACL;
+use crate::{AllowAll, Cluster, ConsulServer, Permit, PermitError, Permits};
 
 /// Longer than anything here takes.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -25,9 +30,9 @@ struct Served {
     _stop: DropGuard,
 }
 
-async fn serve(bed: &Bed) -> Served {
+async fn serve(server: &ConsulServer) -> Served {
     let any = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
-    let dns = ConsulDns::bind(&bed.server, DOMAIN, &[any]).await.unwrap();
+    let dns = ConsulDns::bind(server, DOMAIN, &[any]).await.unwrap();
     let (address, stop) = (dns.addresses()[0], CancellationToken::new());
     tokio::spawn(dns.run(stop.clone()));
     let served = Served { address, _stop: stop.drop_guard() };
@@ -109,7 +114,7 @@ async fn register(bed: &Bed, node: &str, address: &str, status: &str) {
 #[tokio::test]
 async fn answers_follow_the_catalog() {
     let bed = bed().await;
-    let served = serve(&bed).await;
+    let served = serve(&bed.server).await;
     let name = "web.service.consul.";
     let nothing = served.ask(name, RecordType::A).await;
     assert_eq!(nothing.metadata.response_code, ResponseCode::NXDomain);
@@ -130,7 +135,7 @@ async fn answers_follow_the_catalog() {
 #[tokio::test]
 async fn what_is_on_a_dead_node_is_not_told() {
     let bed = bed().await;
-    let served = serve(&bed).await;
+    let served = serve(&bed.server).await;
     let body =
         json!({"Node": "two", "SkipNodeUpdate": true, "Service": {"Service": "web", "Port": 1}});
     assert!(bed.put("/v1/catalog/register", body.to_string()).await);
@@ -146,7 +151,7 @@ async fn what_is_on_a_dead_node_is_not_told() {
 #[tokio::test]
 async fn queries_are_run_by_name_and_id() {
     let bed = bed().await;
-    let served = serve(&bed).await;
+    let served = serve(&bed.server).await;
     register(&bed, "a", "10.1.0.1", "passing").await;
     register(&bed, "b", "10.1.0.2", "warning").await;
     let near =
@@ -163,10 +168,54 @@ async fn queries_are_run_by_name_and_id() {
     assert_eq!(served.answers("p.q.query.consul.", RecordType::A).await, ["10.1.0.1"]);
 }
 
+/// The anonymous token may do what is set here.
+struct Anonymous(Mutex<Arc<dyn Permit>>);
+
+#[async_trait]
+impl Permits for Anonymous {
+    async fn of(&self, token: &str) -> Result<Arc<dyn Permit>, PermitError> {
+        assert_eq!(token, "");
+        Ok(Arc::clone(&self.0.lock().unwrap()))
+    }
+}
+
+#[tokio::test]
+async fn it_tells_what_the_anonymous_token_may_see() {
+    let bed = bed().await;
+    let anonymous = Arc::new(Anonymous(Mutex::new(Arc::new(BelowApp))));
+    let seam = Arc::clone(&bed.cluster) as Arc<dyn Cluster>;
+    let permits = Arc::clone(&anonymous) as Arc<dyn Permits>;
+    let settings = bed.server.inner.settings.clone();
+    let server = ConsulServer::new(bed.store.clone(), seam, permits, settings);
+    let served = serve(&server).await;
+    for name in ["app", "web"] {
+        let body =
+            json!({"Node": "one", "SkipNodeUpdate": true, "Service": {"Service": name, "Port": 1}});
+        assert!(bed.put("/v1/catalog/register", body.to_string()).await);
+        let query = json!({"Name": format!("q-{name}"), "Service": {"Service": name}}).to_string();
+        assert_eq!(bed.ask("POST", "/v1/query", query).await.status, 200);
+    }
+    served.until("q-app.query.consul.", RecordType::A, |reply| reply.answers.len() == 1).await;
+    assert_eq!(served.answers("app.service.consul.", RecordType::A).await, ["10.0.0.1"]);
+    let hidden = ["web.service.consul.", "q-web.query.consul.", "two.node.consul."];
+    for name in hidden {
+        let denied = served.ask(name, RecordType::A).await;
+        assert_eq!(denied.metadata.response_code, ResponseCode::NXDomain, "{name}");
+    }
+    let reverse = served.ask("2.0.0.10.in-addr.arpa.", RecordType::PTR).await;
+    assert_eq!(reverse.metadata.response_code, ResponseCode::Refused);
+    // When access control changes, so does the answer.
+    *anonymous.0.lock().unwrap() = Arc::new(AllowAll);
+    bed.store.txn(Txn::new().then(Put::new(format!("{ACL}mark"), ""))).await.unwrap();
+    for name in hidden {
+        served.until(name, RecordType::A, |reply| reply.answers.len() == 1).await;
+    }
+}
+
 #[tokio::test]
 async fn an_answer_is_as_long_as_the_client_takes() {
     let bed = bed().await;
-    let served = serve(&bed).await;
+    let served = serve(&bed.server).await;
     for i in 1..=60 {
         register(&bed, &format!("n{i}"), &format!("10.1.0.{i}"), "passing").await;
     }
@@ -198,7 +247,7 @@ async fn an_answer_is_as_long_as_the_client_takes() {
 #[tokio::test]
 async fn instances_come_in_another_order_each_time() {
     let bed = bed().await;
-    let served = serve(&bed).await;
+    let served = serve(&bed.server).await;
     for i in 1..=3 {
         register(&bed, &format!("n{i}"), &format!("10.1.0.{i}"), "passing").await;
     }
@@ -231,7 +280,7 @@ async fn the_domain_is_a_setting_and_must_be_a_name() {
 #[tokio::test]
 async fn no_packet_stops_it() {
     let bed = bed().await;
-    let served = serve(&bed).await;
+    let served = serve(&bed.server).await;
     let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
     let good = question("one.node.consul.", RecordType::ANY, Some(1232)).to_vec().unwrap();
     for at in 0..good.len() {
