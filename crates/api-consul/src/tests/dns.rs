@@ -274,7 +274,6 @@ async fn the_domain_is_a_setting_and_must_be_a_name() {
     assert_eq!(other.metadata.response_code, ResponseCode::Refused);
     stop.cancel();
     running.await.unwrap();
-    assert!(UdpSocket::bind(address).await.is_ok(), "the address is free again");
 }
 
 #[tokio::test]

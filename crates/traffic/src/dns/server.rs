@@ -20,6 +20,8 @@ use tracing::{debug, warn};
 const MOST_CONNECTIONS: usize = 128;
 /// As much of a question is read by UDP.
 const BUFFER_BYTES: usize = 4096;
+/// Numbers that are tried for a port that may have any.
+const MOST_NUMBERS: usize = 20;
 /// How long a TCP client may be silent.
 const IDLE: Duration = Duration::from_secs(10);
 /// Pause after a failed accept or receive, so that a persistent error does not spin.
@@ -70,11 +72,10 @@ impl<R: Respond> DnsServer<R> {
     pub async fn bind(addresses: &[SocketAddr], responder: Arc<R>) -> Result<Self, ServeError> {
         let (mut udp, mut tcp) = (Vec::new(), Vec::new());
         for &address in addresses {
-            let failed = |source| ServeError::Bind { address, source };
-            let socket = UdpSocket::bind(address).await.map_err(failed)?;
-            // With port 0 both transports get the number that UDP was given.
-            let bound = socket.local_addr().map_err(failed)?;
-            tcp.push(TcpListener::bind(bound).await.map_err(failed)?);
+            let bound = bind_both(address).await;
+            let (socket, listener) =
+                bound.map_err(|source| ServeError::Bind { address, source })?;
+            tcp.push(listener);
             udp.push(Arc::new(socket));
         }
         Ok(Self { udp, tcp, responder })
@@ -97,6 +98,23 @@ impl<R: Respond> DnsServer<R> {
         }
         shutdown.cancelled().await;
         loops.shutdown().await;
+    }
+}
+
+/// UDP and TCP on one address. With port 0 both get the number that UDP was given, and another one is tried when some other
+/// connection has that by TCP.
+async fn bind_both(address: SocketAddr) -> io::Result<(UdpSocket, TcpListener)> {
+    let mut attempts = if address.port() == 0 { MOST_NUMBERS } else { 1 };
+    loop {
+        let socket = UdpSocket::bind(address).await?;
+        attempts -= 1;
+        match TcpListener::bind(socket.local_addr()?).await {
+            Ok(listener) => return Ok((socket, listener)),
+            Err(error) if attempts == 0 || error.kind() != io::ErrorKind::AddrInUse => {
+                return Err(error);
+            }
+            Err(_) => {}
+        }
     }
 }
 
