@@ -1,5 +1,6 @@
-//! Consul's API on a store of one member, without a node around it: `consul_serve ADDRESS DIR [allow|deny]`, with access
-//! control if its default is named. To compare it with the real Consul by hand, and to measure it.
+//! Consul's API on a store of one member, without a node around it: `consul_serve ADDRESS DIR [DNS|- [allow|deny]]`, where
+//! DNS is the address for that, with access control if its default is named. To compare it with the real Consul by
+//! hand, and to measure it.
 
 use std::io;
 use std::net::SocketAddr;
@@ -9,10 +10,12 @@ use async_trait::async_trait;
 use pontoon_api_consul::cluster::{
     self, Check, MemberState, NODE_CHECK, Node, Own, OwnNode, Status,
 };
+use pontoon_api_consul::dns::{ConsulDns, DOMAIN};
 use pontoon_api_consul::{AclSettings, Cluster, ConsulServer, DefaultPolicy, Settings};
 use pontoon_store::{BoxedStream, Member, Store, StoreConfig, Transport};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
 
 /// A cluster of one has nobody to connect to.
 struct Nobody;
@@ -89,8 +92,10 @@ impl Cluster for One {
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut arguments = std::env::args().skip(1);
     let (Some(address), Some(dir)) = (arguments.next(), arguments.next()) else {
-        return Err("use: consul_serve ADDRESS DIR [allow|deny]".into());
+        return Err("use: consul_serve ADDRESS DIR [DNS|- [allow|deny]]".into());
     };
+    let dns = arguments.next().filter(|address| address != "-");
+    let dns: Option<SocketAddr> = dns.map(|address| address.parse()).transpose()?;
     let acl = arguments.next().map(|word| {
         let default_policy = DefaultPolicy::parse(&word).ok_or("the default is allow or deny")?;
         Ok::<_, &str>(AclSettings { default_policy, initial_management: None })
@@ -108,6 +113,10 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     tokio::spawn(server.clone().end_sessions());
     tokio::spawn(server.clone().watch_checks());
     tokio::spawn(server.clone().probe_services());
+    if let Some(dns) = dns {
+        let dns = ConsulDns::bind(&server, DOMAIN, &[dns]).await?;
+        tokio::spawn(dns.run(CancellationToken::new()));
+    }
     let listener = TcpListener::bind(address).await?;
     loop {
         let (stream, _) = listener.accept().await?;

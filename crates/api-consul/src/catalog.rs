@@ -17,7 +17,6 @@ use serde::Serialize;
 use crate::answer::Answer;
 use crate::call::Call;
 use crate::filter::{Filter, Shape, answers};
-use crate::near::{Coordinate, sort_by_distance};
 use crate::permit::Wish;
 use crate::refusal::Refusal;
 use record::{Node, Service, Texts};
@@ -193,18 +192,7 @@ impl<'c> Asked<'c> {
         items: &mut [T],
         node: impl Fn(&T) -> &String,
     ) {
-        if near.is_empty() {
-            return;
-        }
-        let origin = match near {
-            "_agent" => self.call.server.inner.settings.node.to_lowercase(),
-            name => name.to_lowercase(),
-        };
-        let at = |name: &String| catalog.coordinates.get(&name.to_lowercase());
-        let there: Option<&Coordinate> = catalog.coordinates.get(&origin);
-        sort_by_distance(items, there, |item| at(node(item)));
-        // Nothing is nearer to a node than itself, whether it has measured or not.
-        items.sort_by_key(|item| node(item).to_lowercase() != origin);
+        catalog.sort_near(near, &self.call.server.inner.settings.node, items, node);
     }
 
     /// True if the filter holds for an item, or if there is none.

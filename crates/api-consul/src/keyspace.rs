@@ -35,6 +35,8 @@ pub(crate) const CATALOG: &str = "/consul/catalog/";
 /// The prefix of all that ends with a check's time.
 pub(crate) const CHECK_TIMES: &str = "/consul/check-times/";
 pub(crate) const QUERIES: &str = "/consul/queries/";
+/// The prefix of what access control is decided by.
+pub(crate) const ACL: &str = "/consul/acl/";
 pub(crate) const EVENTS: &str = "/consul/events/";
 /// Changes whenever anything of access control does.
 pub(crate) const ACL_MARK: &str = "/consul/acl/mark";

@@ -1,7 +1,7 @@
-//! Consul's HTTP API, version 1, on the store: a translator without state of its own.
+//! Consul's HTTP API, version 1, and its DNS on the store: a translator without state of its own.
 //!
-//! [`ConsulServer`] serves connections that somebody else accepted. [`Cluster`] is what it asks of the nodes;
-//! [`AclSettings`] says whether it asks for tokens.
+//! [`ConsulServer`] serves connections that somebody else accepted, [`dns::ConsulDns`] has its own addresses. [`Cluster`]
+//! is what it asks of the nodes; [`AclSettings`] says whether it asks for tokens.
 
 pub mod acl;
 mod agent;
@@ -11,6 +11,7 @@ mod call;
 mod catalog;
 pub mod cluster;
 mod coordinate;
+pub mod dns;
 mod draft;
 pub mod duration;
 mod entry;

@@ -26,7 +26,7 @@ const ATTEMPTS: usize = 100;
 /// A query, as it is kept and as clients read it.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase")]
-struct Query {
+pub(crate) struct Query {
     #[serde(rename = "ID")]
     id: Uuid,
     name: String,
@@ -107,12 +107,31 @@ struct Asked {
 }
 
 impl Query {
-    fn decode(kv: &KeyValue) -> Result<Query, Refusal> {
+    pub(crate) fn decode(kv: &KeyValue) -> Result<Query, Refusal> {
         let damaged = "what is stored of a query is damaged, or of a newer version";
         let query: Query =
             serde_json::from_slice(&kv.value).map_err(|_| Refusal::failed(damaged))?;
         let (create_index, modify_index) = (kv.create_revision, kv.mod_revision);
         Ok(Query { create_index, modify_index, ..query })
+    }
+
+    pub(crate) fn name(&self) -> &str {
+        &self.name
+    }
+
+    pub(crate) fn id_text(&self) -> String {
+        self.id.to_string()
+    }
+
+    /// How long an answer in DNS may be kept.
+    pub(crate) fn ttl_seconds(&self) -> u32 {
+        let ttl = self.dns.ttl.parse::<GoDuration>().ok().and_then(GoDuration::to_std);
+        ttl.map_or(0, |ttl| u32::try_from(ttl.as_secs()).unwrap_or(u32::MAX))
+    }
+
+    /// True if the nearest instances come first.
+    pub(crate) fn is_near(&self) -> bool {
+        !self.service.near.is_empty()
     }
 
     fn may_be_seen(&self, call: &Call) -> bool {

@@ -5,6 +5,7 @@ mod agent;
 mod beside;
 mod blocking;
 mod catalog;
+mod dns;
 mod event;
 mod http;
 mod kv;

@@ -9,7 +9,7 @@ use std::time::Duration;
 use pontoon_network::{
     HostPort, Peer, Protocol, ServicePortKey, ServiceTable, Tables, VirtualService,
 };
-use pontoon_traffic::dns::{DnsServer, Upstream, Zone, ZoneSource};
+use pontoon_traffic::dns::{DnsServer, Resolver, Upstream, Zone, ZoneSource};
 use pontoon_traffic::tables;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -162,7 +162,8 @@ impl Services {
         let text = std::fs::read_to_string(&self.config.resolv_conf).unwrap_or_default();
         let upstream = Upstream::from_resolv_conf(&text, &[gateway.into()]);
         let address = SocketAddr::from((gateway, DNS_PORT));
-        match DnsServer::bind(&[address], done.zone.subscribe(), upstream).await {
+        let resolver = Arc::new(Resolver::new(done.zone.subscribe(), upstream));
+        match DnsServer::bind(&[address], resolver).await {
             Ok(server) => {
                 let stop = shutdown.child_token();
                 tokio::spawn(server.run(stop.clone()));

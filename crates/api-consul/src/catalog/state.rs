@@ -9,7 +9,7 @@ use serde::de::DeserializeOwned;
 use super::record::{Check, Node, Service, Source, Status};
 use crate::cluster::{Own, OwnNode};
 use crate::keyspace::{CATALOG, CatalogKey};
-use crate::near::Coordinate;
+use crate::near::{Coordinate, sort_by_distance};
 use crate::refusal::Refusal;
 
 /// A node with all that is on it.
@@ -179,6 +179,24 @@ impl Catalog {
 
     pub(crate) fn nodes(&self) -> impl Iterator<Item = &Entry> {
         self.nodes.values()
+    }
+
+    /// Puts what is on nodes near to this one first, if it is one; `_agent` is the server's own.
+    pub(crate) fn sort_near<T>(
+        &self,
+        near: &str,
+        own_node: &str,
+        items: &mut [T],
+        node: impl Fn(&T) -> &String,
+    ) {
+        if near.is_empty() {
+            return;
+        }
+        let origin = if near == "_agent" { own_node } else { near }.to_lowercase();
+        let at = |name: &String| self.coordinates.get(&name.to_lowercase());
+        sort_by_distance(items, self.coordinates.get(&origin), |item| at(node(item)));
+        // Nothing is nearer to a node than itself, whether it has measured or not.
+        items.sort_by_key(|item| node(item).to_lowercase() != origin);
     }
 
     /// The instances of a service.

@@ -13,7 +13,7 @@ use crate::catalog::shown::ServiceHealth;
 use crate::catalog::state::{Catalog, Entry, worst};
 use crate::filter::answers;
 use crate::keyspace::QUERIES;
-use crate::permit::Wish;
+use crate::permit::{Permit, Wish};
 use crate::refusal::Refusal;
 
 /// What Consul says in the body of how it was read.
@@ -93,7 +93,7 @@ pub(super) async fn execute(call: &Call, name: &str) -> Result<Answer, Refusal> 
     let options = call.options()?;
     let asked = Asked::of(call, &answers::SERVICE_HEALTH)?;
     let (catalog, _) = call.server.catalog(options.consistency.read()).await?;
-    let mut instances = instances(call, &catalog, &query.service);
+    let mut instances = query.service.instances(&catalog, &call.permit);
     instances.shuffle(&mut rand::rng());
     let near = match call.query.text("near").as_ref() {
         "" => query.service.near.clone(),
@@ -117,30 +117,47 @@ pub(super) async fn execute(call: &Call, name: &str) -> Result<Answer, Refusal> 
     Ok(call.json(&executed)?.with_meta(call.meta(&options, Some(1))))
 }
 
-/// The instances that the query wants and the token may see; none of them is critical.
-fn instances<'c>(
-    call: &Call,
-    catalog: &'c Catalog,
-    wanted: &Wanted,
-) -> Vec<(&'c Entry, &'c Service)> {
-    let ignored = |id: &str| {
-        let ids = wanted.ignore_check_ids.iter().flatten();
-        ids.into_iter().any(|ignored| ignored.eq_ignore_ascii_case(id))
-    };
-    let is_wanted = |(entry, service): &(&Entry, &Service)| {
-        let health = worst(entry.checks_of(service).filter(|check| !ignored(&check.id)));
-        let is_well = match wanted.only_passing {
-            true => health == Status::Passing,
-            false => health != Status::Critical,
+impl Query {
+    /// The instances that it wants and that somebody may see, as seen from a node if the nearest come first.
+    pub(crate) fn instances<'c>(
+        &self,
+        catalog: &'c Catalog,
+        permit: &dyn Permit,
+        own_node: &str,
+    ) -> Vec<(&'c Entry, &'c Service)> {
+        let mut instances = self.service.instances(catalog, permit);
+        catalog
+            .sort_near(&self.service.near, own_node, &mut instances, |(entry, _)| &entry.node.name);
+        instances
+    }
+}
+
+impl Wanted {
+    /// The instances that are wanted and that somebody may see; none of them is critical.
+    fn instances<'c>(
+        &self,
+        catalog: &'c Catalog,
+        permit: &dyn Permit,
+    ) -> Vec<(&'c Entry, &'c Service)> {
+        let ignored = |id: &str| {
+            let ids = self.ignore_check_ids.iter().flatten();
+            ids.into_iter().any(|ignored| ignored.eq_ignore_ascii_case(id))
         };
-        is_well
-            && has_tags(service, wanted)
-            && has_all(&entry.node.meta, wanted.node_meta.as_ref())
-            && has_all(&service.meta, wanted.service_meta.as_ref())
-            && call.permit.allows(Wish::NodeRead(&entry.node.name))
-            && call.permit.allows(Wish::ServiceRead(&service.name))
-    };
-    catalog.instances(&wanted.service).filter(is_wanted).collect()
+        let is_wanted = |(entry, service): &(&Entry, &Service)| {
+            let health = worst(entry.checks_of(service).filter(|check| !ignored(&check.id)));
+            let is_well = match self.only_passing {
+                true => health == Status::Passing,
+                false => health != Status::Critical,
+            };
+            is_well
+                && has_tags(service, self)
+                && has_all(&entry.node.meta, self.node_meta.as_ref())
+                && has_all(&service.meta, self.service_meta.as_ref())
+                && permit.allows(Wish::NodeRead(&entry.node.name))
+                && permit.allows(Wish::ServiceRead(&service.name))
+        };
+        catalog.instances(&self.service).filter(is_wanted).collect()
+    }
 }
 
 /// A tag with a `!` before it is one that must not be there.

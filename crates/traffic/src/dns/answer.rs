@@ -5,16 +5,14 @@ use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};
 use std::net::Ipv4Addr;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use hickory_proto::op::{Edns, Message, MessageType, Metadata, OpCode, Query, ResponseCode};
+use hickory_proto::op::{Message, Query, ResponseCode};
 use hickory_proto::rr::rdata::{A, CNAME, PTR, SOA, SRV};
-use hickory_proto::rr::{DNSClass, Name, RData, Record, RecordType};
+use hickory_proto::rr::{Name, RData, Record, RecordType};
 
 use super::TTL_SECONDS;
 use super::records::{Entry, Port};
+use super::request::{Unanswerable, question, reply_to, with_code};
 use super::zone::{Found, Zone};
-
-/// The largest answer sent by UDP, in bytes: what passes unfragmented nearly everywhere.
-pub(super) const MAX_UDP_BYTES: u16 = 1232;
 
 /// An address record whose owner is the question's name.
 const SMALLEST_RECORD_BYTES: usize = 16;
@@ -55,22 +53,12 @@ impl Rotation {
 
 /// What `zone` says to `request`.
 pub fn answer(zone: &Zone, request: &Message, rotation: &Rotation) -> Outcome {
-    if request.metadata.message_type == MessageType::Response {
-        return Outcome::Ignore;
-    }
-    let mut reply = reply_to(request);
-    if request.metadata.op_code != OpCode::Query {
-        return refuse(reply, ResponseCode::NotImp);
-    }
-    if request.edns.as_ref().is_some_and(|edns| edns.version() > 0) {
-        return refuse(reply, ResponseCode::BADVERS);
-    }
-    let [query] = request.queries.as_slice() else {
-        return refuse(reply, ResponseCode::FormErr);
+    let query = match question(request) {
+        Ok(query) => query,
+        Err(Unanswerable::Ignore) => return Outcome::Ignore,
+        Err(Unanswerable::Refuse(reply)) => return Outcome::Reply(reply),
     };
-    if !matches!(query.query_class(), DNSClass::IN | DNSClass::ANY) {
-        return refuse(reply, ResponseCode::Refused);
-    }
+    let mut reply = able_reply_to(request);
     match zone.find(query.name()) {
         Found::Foreign => Outcome::Forward,
         Found::Nothing => deny(zone, reply, ResponseCode::NXDomain),
@@ -93,27 +81,14 @@ pub fn answer(zone: &Zone, request: &Message, rotation: &Rotation) -> Outcome {
 
 /// A failure to send when the upstream servers did not answer.
 pub(super) fn failure(request: &Message) -> Message {
+    with_code(able_reply_to(request), ResponseCode::ServFail)
+}
+
+/// A reply of somebody who can ask others.
+fn able_reply_to(request: &Message) -> Message {
     let mut reply = reply_to(request);
-    reply.metadata.response_code = ResponseCode::ServFail;
-    reply
-}
-
-fn reply_to(request: &Message) -> Message {
-    let mut reply = Message::response(request.metadata.id, request.metadata.op_code);
-    reply.metadata = Metadata::response_from_request(&request.metadata);
     reply.metadata.recursion_available = true;
-    reply.add_queries(request.queries.iter().take(1).cloned());
-    if request.edns.is_some() {
-        let mut edns = Edns::new();
-        edns.set_max_payload(MAX_UDP_BYTES);
-        reply.set_edns(edns);
-    }
     reply
-}
-
-fn refuse(mut reply: Message, code: ResponseCode) -> Outcome {
-    reply.metadata.response_code = code;
-    Outcome::Reply(Box::new(reply))
 }
 
 fn deny(zone: &Zone, mut reply: Message, code: ResponseCode) -> Outcome {

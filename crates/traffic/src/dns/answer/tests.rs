@@ -1,6 +1,7 @@
 //! Cases for the answers: each asks a small fixed cluster and compares the text of the records.
 
-use hickory_proto::op::DEFAULT_MAX_PAYLOAD_LEN;
+use hickory_proto::op::{DEFAULT_MAX_PAYLOAD_LEN, Edns, MessageType, OpCode};
+use hickory_proto::rr::DNSClass;
 use proptest::prelude::{any, proptest};
 use serde_json::{Value, json};
 

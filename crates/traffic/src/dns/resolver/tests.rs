@@ -1,14 +1,17 @@
-//! The server on loopback: both transports, the upstream servers, and packets that are none.
+//! The resolver in a server on loopback: both transports, the upstream servers, and packets that are none.
 
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, SocketAddr};
 
-use hickory_proto::op::Query;
+use hickory_proto::op::{Query, ResponseCode};
 use hickory_proto::rr::rdata::A;
 use hickory_proto::rr::{Name, RData, Record, RecordType};
 use proptest::prelude::{any, proptest};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream, UdpSocket};
+use tokio_util::sync::CancellationToken;
 
 use super::*;
-use crate::dns::ZoneSource;
+use crate::dns::{DnsServer, ZoneSource};
 
 fn loopback() -> SocketAddr {
     (Ipv4Addr::LOCALHOST, 0).into()
@@ -50,7 +53,8 @@ impl Drop for Running {
 
 async fn start(first: Arc<Zone>, upstream: Upstream) -> Running {
     let (zone, receiver) = watch::channel(first);
-    let server = DnsServer::bind(&[loopback()], receiver, upstream).await.unwrap();
+    let resolver = Arc::new(Resolver::new(receiver, upstream));
+    let server = DnsServer::bind(&[loopback()], resolver).await.unwrap();
     let (address, stop) = (server.addresses()[0], CancellationToken::new());
     tokio::spawn(server.run(stop.clone()));
     Running { address, zone, stop }
@@ -80,6 +84,12 @@ async fn ask_tcp(server: SocketAddr, name: &str) -> Message {
     stream.write_u16(u16::try_from(bytes.len()).unwrap()).await.unwrap();
     stream.write_all(&bytes).await.unwrap();
     Message::from_vec(&read_packet(&mut stream).await.unwrap()).unwrap()
+}
+
+async fn read_packet(stream: &mut TcpStream) -> std::io::Result<Vec<u8>> {
+    let mut packet = vec![0; usize::from(stream.read_u16().await?)];
+    stream.read_exact(&mut packet).await?;
+    Ok(packet)
 }
 
 /// A name server that has the address 192.0.2.1 for every name, and says "truncated" by UDP if told to.
@@ -169,23 +179,15 @@ async fn garbage_does_not_stop_the_server() {
     assert_eq!(ask_udp(server.address, "many.default.").await.answers.len(), 1);
 }
 
-fn shared() -> Shared {
+fn resolver() -> Arc<Resolver> {
     let (_, zone) = watch::channel(zone(1));
-    Shared {
-        zone,
-        upstream: Upstream::default(),
-        rotation: Rotation::default(),
-        forwarded: Arc::new(Semaphore::new(1)),
-        connections: Arc::new(Semaphore::new(1)),
-    }
+    Arc::new(Resolver::new(zone, Upstream::default()))
 }
 
 proptest! {
     #[test]
     fn no_packet_panics(packet in proptest::collection::vec(any::<u8>(), 0..600)) {
-        if let Step::Send(mut reply, limit) = shared().consider(&packet) {
-            encode(&mut reply, limit);
-        }
+        drop(resolver().respond(&packet, Transport::Udp));
     }
 
     #[test]
@@ -194,8 +196,8 @@ proptest! {
         let length = packet.len();
         packet[at % length] = byte;
         packet.truncate(cut.max(1));
-        if let Step::Send(mut reply, limit) = shared().consider(&packet) {
-            assert!(encode(&mut reply, limit).is_none_or(|bytes| bytes.len() <= limit));
+        if let Response::Now(bytes) = resolver().respond(&packet, Transport::Udp) {
+            assert!(bytes.len() <= usize::from(UNFRAGMENTED_BYTES));
         }
     }
 }
