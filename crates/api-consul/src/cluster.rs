@@ -10,6 +10,9 @@ pub use crate::catalog::record::{
     Check, Node, Probe, Service, ServiceAddress, Source, Status, Steps, Texts, Weights,
 };
 
+/// The version of Consul whose API this is: some clients compare it.
+pub const VERSION: &str = "1.8.7";
+
 /// What the cluster knows by itself, without anybody's registration: its nodes, and what runs on them.
 #[derive(Debug, Default)]
 pub struct Own {
@@ -19,7 +22,7 @@ pub struct Own {
 }
 
 /// A node of the cluster with what the cluster runs there. A check with the id [`NODE_CHECK`] says whether it lives.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct OwnNode {
     pub node: Node,
     pub services: Vec<Service>,

@@ -37,7 +37,7 @@ use pontoon_model::resource::{self, Resource};
 pub use cache::{Cache, Change, Liveness};
 pub use entry::{Cached, Entry, Unreadable};
 pub use key::Key;
-pub use node_lifecycle::is_written_off;
+pub use node_lifecycle::{is_unanswered, is_written_off};
 pub use plan::{Absent, Action, EventType, Plan, Propagation, Sub};
 pub use settings::{NOT_READY_SECONDS, Settings, UNREACHABLE_SECONDS};
 

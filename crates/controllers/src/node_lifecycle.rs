@@ -82,6 +82,14 @@ pub fn is_written_off(node: &Node) -> bool {
     current(node).iter().any(|c| c.type_ == READY && c.reason.as_deref() == Some(LOST))
 }
 
+/// Whether it is written down that no daemon answers on the node.
+#[must_use]
+pub fn is_unanswered(node: &Node) -> bool {
+    let is_ours =
+        |c: &NodeCondition| c.status == "Unknown" || c.reason.as_deref() == Some(DAEMON_DOWN);
+    current(node).iter().any(|c| c.type_ == READY && is_ours(c))
+}
+
 /// How much longer the pods of a node without its agent get connections.
 fn serves_for(now: Timestamp, conditions: &[NodeCondition]) -> SignedDuration {
     let ready = conditions.iter().find(|c| c.type_ == READY);

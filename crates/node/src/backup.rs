@@ -390,6 +390,7 @@ mod tests {
     fn config(dir: &Path) -> Config {
         Config {
             etcd: None,
+            consul: None,
             data_dir: dir.join("data"),
             run_dir: dir.join("run"),
             node_name: "a".to_owned(),

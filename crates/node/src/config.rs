@@ -15,6 +15,8 @@ pub const KUBE_PORT: u16 = 6443;
 pub const NODE_PORT: u16 = 10250;
 /// Port of etcd's API, unless told otherwise.
 pub const ETCD_PORT: u16 = 2379;
+/// Port of Consul's API, unless told otherwise.
+pub const CONSUL_PORT: u16 = 8500;
 /// UDP port of the overlay.
 pub const VXLAN_PORT: u16 = 4789;
 
@@ -58,6 +60,8 @@ pub struct Config {
     pub labels: Vec<(String, String)>,
     /// Where etcd's API is served while this node is a manager, if it is.
     pub etcd: Option<EtcdListen>,
+    /// Where Consul's API is served while this node is a manager, unless it is not.
+    pub consul: Option<SocketAddr>,
 }
 
 /// A port of etcd's API.

@@ -482,7 +482,19 @@ async fn obey(shared: Arc<Shared>, mut inbox: mpsc::Receiver<Order>) {
                     () = shared.stop.cancelled() => return,
                 }
             }
+            Some(Order::Depart) => depart(&shared).await,
             None => return,
+        }
+    }
+}
+
+/// Leaves the cluster, as a client of this node has asked; or tells it why not.
+async fn depart(shared: &Arc<Shared>) {
+    let leaving = shared.clone();
+    if let Err(refusal) = shared.to_the_end(async move { leaving.leave(false).await }).await {
+        tracing::warn!(error = refusal.message, "leave, as a client has asked");
+        if let Some(member) = shared.member().await {
+            member.stay(refusal);
         }
     }
 }

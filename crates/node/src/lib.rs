@@ -6,6 +6,7 @@ mod assignment;
 pub mod backup;
 mod cluster;
 pub mod config;
+mod consul;
 pub mod daemon;
 mod etcd;
 mod event_quota;

@@ -3,6 +3,7 @@
 //! do not notice.
 
 mod cut_off;
+mod depart;
 mod follow;
 pub(crate) mod manager;
 mod node_api;
@@ -26,6 +27,7 @@ use crate::assignment::follow::Follower;
 use crate::assignment::remembered;
 use crate::cluster::Cluster;
 use crate::config::{Config, GOSSIP_PORT};
+use crate::consul;
 use crate::etcd;
 use crate::gossip_keys::GossipKey;
 use crate::identity::Role;
@@ -58,6 +60,8 @@ pub enum Order {
     ChangeRole(Role),
     /// A manager says that the node of this number was removed.
     Leave(u64),
+    /// A client of this node asks it to leave.
+    Depart,
 }
 
 /// A running membership. Clones are the same one.
@@ -78,8 +82,11 @@ struct Inner {
     /// The nodes that this one deals with.
     known: watch::Sender<Arc<Known>>,
     manager: Option<Manager>,
+    consul: Arc<consul::Port>,
     orders: mpsc::Sender<Order>,
     settled: watch::Sender<bool>,
+    /// Why this node could not leave when a client last asked it to.
+    stays: watch::Sender<Option<Refusal>>,
     /// Why this node is no full member, in words for the one who asks.
     problem: Mutex<Option<String>>,
     stop: CancellationToken,
@@ -121,6 +128,7 @@ impl Member {
         let client = ManagerClient::new(tls.clone(), others(&membership.managers, &membership));
         let tasks = TaskTracker::new();
         let gossip = start_gossip(config, &membership, stop).await?;
+        let consul_at = config.consul.filter(|_| membership.role == Role::Manager);
         let manager = match membership.role {
             Role::Worker => None,
             Role::Manager => {
@@ -166,8 +174,10 @@ impl Member {
             assignments: follower.assignments(),
             known,
             manager,
+            consul: consul::Port::new(consul_at),
             orders,
             settled,
+            stays: watch::Sender::new(None),
             problem: Mutex::default(),
             stop: stop.clone(),
             tasks,
@@ -192,6 +202,7 @@ impl Member {
             inner.tasks.spawn(manager.clone().become_member(self.clone()));
             inner.tasks.spawn(cut_off::run(self.clone(), manager.source.contact.clone()));
         }
+        inner.consul.clone().run(self);
         inner.tasks.close();
     }
 
@@ -315,6 +326,34 @@ impl Member {
         let order = Order::Leave(self.lock_membership().member);
         // A full queue is asked again soon: so is the manager.
         self.inner.orders.try_send(order).ok();
+    }
+
+    /// Consul's port.
+    #[must_use]
+    pub(crate) fn consul(&self) -> &consul::Port {
+        &self.inner.consul
+    }
+
+    /// Ends when this member stops.
+    #[must_use]
+    pub(crate) fn stopping(&self) -> CancellationToken {
+        self.inner.stop.clone()
+    }
+
+    /// Has something done until this member stops.
+    pub(crate) fn spawn_until_stop(&self, work: impl Future<Output = ()> + Send + 'static) {
+        let stop = self.stopping();
+        self.spawn_task(async move {
+            tokio::select! {
+                () = work => {}
+                () = stop.cancelled() => {}
+            }
+        });
+    }
+
+    /// Has something done that ends by itself when this member stops, which waits for it.
+    pub(crate) fn spawn_task(&self, work: impl Future<Output = ()> + Send + 'static) {
+        self.inner.tasks.spawn(work);
     }
 
     /// Takes over a renewed certificate, and remembers it for the next start.

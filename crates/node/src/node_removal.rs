@@ -3,10 +3,50 @@
 
 use pontoon_model::resource;
 use pontoon_objects::{DeleteOptions, Objects};
-use pontoon_store::Store;
+use pontoon_store::{Read, Store};
 
-use crate::cluster::{NodeRecord, Records};
+use crate::cluster::{NodeRecord, Records, no_such_node};
+use crate::member::Member;
+use crate::quorum::{is_alive, tolerance};
 use crate::rpc::{Refusal, chain};
+
+/// Takes another node out of this manager's cluster, one that is alive only when forced. Answers with what is to be
+/// known of the managers that stay.
+///
+/// # Errors
+/// When there is no such node, it is alive, or it cannot be spared.
+pub(crate) async fn take_out(
+    member: &Member,
+    name: &str,
+    force: bool,
+) -> Result<Option<String>, Refusal> {
+    let manager = member.manager()?.with_quorum()?;
+    let nodes = manager.records.nodes(Read::Linearizable).await?;
+    let record = nodes.iter().find(|node| node.name == name);
+    let record = record.ok_or_else(|| no_such_node(name))?;
+    let members = member.gossip().members().borrow().clone();
+    if members.iter().any(|m| m.name == name && is_alive(m)) && !force {
+        return Err(Refusal::conflict(format!(
+            "{name} is alive; run `pontoon leave` on it, or remove it all the same with --force"
+        )));
+    }
+    if record.name == member.membership().node {
+        return Err(Refusal::conflict("this node cannot remove itself; `pontoon leave` does that"));
+    }
+    remove(&manager.store, &manager.objects, record).await?;
+    if let Err(error) = member.gossip().force_leave(name).await {
+        tracing::debug!(%error, node = name, "forget a removed node");
+    }
+    Ok(warning_without(&nodes, name))
+}
+
+/// What is to be known when this one of the nodes is a manager no more.
+#[must_use]
+pub(crate) fn warning_without(nodes: &[NodeRecord], name: &str) -> Option<String> {
+    let voters = || nodes.iter().filter(|node| node.has_vote());
+    let staying = voters().filter(|node| node.name != name).count();
+    if staying == voters().count() { None } else { tolerance(staying) }
+}
 
 /// Removes a node. Durable on a quorum when this returns.
 ///

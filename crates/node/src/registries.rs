@@ -90,6 +90,7 @@ mod tests {
             registry_ca: ca.iter().map(|path| (*path).to_owned()).collect(),
             labels: Vec::new(),
             etcd: None,
+            consul: None,
         }
     }
 

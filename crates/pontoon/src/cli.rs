@@ -11,6 +11,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 pub(crate) use consul::{Api, Kv, KvCommand, Lock};
 pub(crate) use local::{Demo, Hello, HelloCommand, Machine, Names};
+use pontoon_node::config::CONSUL_PORT;
 use values::{
     cgroup_path, cluster_range, image, label, manager, node_label, node_name, number, port,
     replicas, service_range, token_at,
@@ -126,8 +127,10 @@ pub(crate) enum Command {
     )]
     Node(Node),
     /// Every node as gossip sees it
-    #[command(after_help = "Examples:\n  pontoon members")]
-    Members,
+    #[command(
+        after_help = "Examples:\n  pontoon members\n  pontoon members --format consul     what `consul members` prints"
+    )]
+    Members(Members),
     /// This node: its role, the leader, the state's revision
     #[command(after_help = "Examples:\n  pontoon status")]
     Status,
@@ -229,6 +232,18 @@ pub(crate) struct Daemon {
     /// Serve it without TLS, to everybody on this machine; only on a loopback address
     #[arg(long, env = "PONTOON_ETCD_INSECURE", hide_env_values = true, requires = "etcd_listen")]
     pub etcd_insecure: bool,
+    /// Address at which Consul's API is served while this node is a manager: plain HTTP, to all who reach it
+    #[arg(
+        long,
+        env = "PONTOON_CLIENT_ADDR",
+        hide_env_values = true,
+        default_value = "127.0.0.1",
+        value_name = "ADDR"
+    )]
+    pub client_addr: IpAddr,
+    /// Port of Consul's API; 0 serves it not
+    #[arg(long, env = "PONTOON_CONSUL_PORT", hide_env_values = true, default_value_t = CONSUL_PORT, value_name = "PORT")]
+    pub consul_port: u16,
 }
 
 /// How a daemon's log is written.
@@ -313,6 +328,21 @@ pub(crate) struct Up {
     /// Address at which other nodes reach this one
     #[arg(long, value_name = "ADDR")]
     pub advertise_addr: Option<IpAddr>,
+}
+
+/// Options of `members`.
+#[derive(Args)]
+pub(crate) struct Members {
+    /// Print what another program's command does
+    #[arg(long, value_enum, value_name = "PROGRAM", conflicts_with = "output")]
+    pub format: Option<MembersFormat>,
+}
+
+/// Whose list of members is printed.
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum MembersFormat {
+    /// The columns of `consul members`
+    Consul,
 }
 
 /// Options of `kubeconfig`.

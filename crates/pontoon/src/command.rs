@@ -39,7 +39,7 @@ pub(crate) async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Join(options) => cluster::join(&client, output, &options).await?,
         Command::Leave(options) => cluster::leave(&client, output, &options).await?,
         Command::JoinToken(options) => cluster::join_token(&client, output, &options).await?,
-        Command::Members => cluster::members(&client, output).await?,
+        Command::Members(options) => cluster::members(&client, output, &options).await?,
         Command::Status => cluster::status(&client, output).await?,
         Command::Kubeconfig(options) => cluster::kubeconfig(&client, output, &options).await?,
         Command::EtcdEnv(options) => etcd::env(&client, &global, &options).await?,

@@ -90,6 +90,16 @@ pub(crate) fn print_columns<'a>(
     rows: impl Iterator<Item = &'a [String]> + Clone,
     out: &mut impl Write,
 ) -> io::Result<()> {
+    print_columns_apart(headings, rows, 3, out)
+}
+
+/// Prints headings and rows in columns so many spaces apart.
+pub(crate) fn print_columns_apart<'a>(
+    headings: &'a [String],
+    rows: impl Iterator<Item = &'a [String]> + Clone,
+    spaces: usize,
+    out: &mut impl Write,
+) -> io::Result<()> {
     let mut widths: Vec<usize> = headings.iter().map(|h| h.chars().count()).collect();
     for row in rows.clone() {
         for (width, cell) in widths.iter_mut().zip(row) {
@@ -99,7 +109,7 @@ pub(crate) fn print_columns<'a>(
     for row in std::iter::once(headings).chain(rows) {
         let mut line = String::new();
         for (cell, width) in row.iter().zip(&widths) {
-            line.push_str(&format!("{cell:<width$}   "));
+            line.push_str(&format!("{cell:<width$}{:spaces$}", ""));
         }
         writeln!(out, "{}", line.trim_end())?;
     }
@@ -158,7 +168,7 @@ pub(crate) fn say(output: Output, value: &Value, words: &str) -> anyhow::Result<
 }
 
 /// Tells the warning of an answer, if it has one.
-fn warn(answer: &Value) {
+pub(crate) fn warn(answer: &Value) {
     if let Some(words) = answer["warning"].as_str() {
         // Nobody is left to tell when standard error is closed.
         drop(writeln!(io::stderr().lock(), "warning: {words}"));

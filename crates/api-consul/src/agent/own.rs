@@ -6,13 +6,10 @@ use serde_json::{Value, json};
 use crate::answer::Answer;
 use crate::call::Call;
 use crate::catalog::record::Texts;
-use crate::cluster::{Member, MemberState};
+use crate::cluster::{Member, MemberState, VERSION};
 use crate::near::Coordinate;
 use crate::permit::Wish;
 use crate::refusal::Refusal;
-
-/// The version of Consul whose API this is: some clients compare it.
-pub(crate) const VERSION: &str = "1.8.7";
 
 #[derive(Serialize)]
 #[serde(rename_all = "PascalCase")]

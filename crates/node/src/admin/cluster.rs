@@ -10,6 +10,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use crate::config::{MANAGER_PORT, longest_prefix, parse_range};
+use crate::consul;
 use crate::daemon::{Joined, Shared};
 use crate::etcd;
 use crate::identity::Role;
@@ -145,7 +146,8 @@ pub(super) async fn members(shared: &Arc<Shared>) -> Result<Value, Refusal> {
             })
         })
         .collect();
-    Ok(json!({ "members": list, "warning": warning }))
+    let consul = json!({ "build": consul::VERSION, "datacenter": consul::DATACENTER });
+    Ok(json!({ "members": list, "consul": consul, "warning": warning }))
 }
 
 pub(super) async fn status(shared: &Arc<Shared>) -> Result<Value, Refusal> {
@@ -189,7 +191,10 @@ pub(super) async fn status(shared: &Arc<Shared>) -> Result<Value, Refusal> {
         };
         problems.extend(problem);
         problems.extend(manager.quorum.lost());
-        status["warning"] = json!(manager.quorum.warning());
+        status["consul"] = json!(member.consul().url());
+        let warnings: Vec<String> =
+            manager.quorum.warning().into_iter().chain(member.consul().warning()).collect();
+        status["warning"] = json!((!warnings.is_empty()).then(|| warnings.join("; ")));
     }
     tell_reachable(&mut status, &member.gossip().members().borrow());
     status["problem"] = json!((!problems.is_empty()).then(|| problems.join("; ")));

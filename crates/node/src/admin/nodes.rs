@@ -12,11 +12,12 @@ use pontoon_store::Read;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use crate::cluster::{NodeRecord, no_such_node};
+use crate::cluster::NodeRecord;
 use crate::daemon::Shared;
 use crate::identity::Role;
 use crate::member::Member;
-use crate::quorum::{is_alive, tolerance};
+use crate::node_removal::{self, warning_without};
+use crate::quorum::is_alive;
 use crate::roles;
 use crate::rpc::{Refusal, read_json};
 
@@ -155,36 +156,10 @@ pub(super) async fn remove(
     name: &str,
     force: bool,
 ) -> Result<Value, Refusal> {
-    shared
-        .with_member(async |member| {
-            let manager = member.manager()?.with_quorum()?;
-            let nodes = manager.records.nodes(Read::Linearizable).await?;
-            let record = nodes.iter().find(|node| node.name == name);
-            let record = record.ok_or_else(|| no_such_node(name))?;
-            let members = member.gossip().members().borrow().clone();
-            if members.iter().any(|m| m.name == name && is_alive(m)) && !force {
-                return Err(Refusal::conflict(format!(
-                    "{name} is alive; run `pontoon leave` on it, or remove it all the same with --force"
-                )));
-            }
-            if record.name == member.membership().node {
-                return Err(Refusal::conflict("this node cannot remove itself; `pontoon leave` does that"));
-            }
-            crate::node_removal::remove(&manager.store, &manager.objects, record).await?;
-            if let Err(error) = member.gossip().force_leave(name).await {
-                tracing::debug!(%error, node = name, "forget a removed node");
-            }
-            let warning = warning_without(&nodes, name);
-            Ok(json!({ "name": name, "removed": true, "warning": warning }))
-        })
-        .await
-}
-
-/// What is to be known when this one of the nodes is a manager no more.
-fn warning_without(nodes: &[NodeRecord], name: &str) -> Option<String> {
-    let voters = || nodes.iter().filter(|node| node.has_vote());
-    let staying = voters().filter(|node| node.name != name).count();
-    if staying == voters().count() { None } else { tolerance(staying) }
+    let warning = shared
+        .with_member(async |member| node_removal::take_out(member, name, force).await)
+        .await?;
+    Ok(json!({ "name": name, "removed": true, "warning": warning }))
 }
 
 #[cfg(test)]

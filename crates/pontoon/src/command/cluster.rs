@@ -136,8 +136,15 @@ pub(super) async fn join_token(
 ///
 /// # Errors
 /// When this node is in no cluster.
-pub(super) async fn members(client: &Client, output: Output) -> anyhow::Result<()> {
+pub(super) async fn members(
+    client: &Client,
+    output: Output,
+    options: &cli::Members,
+) -> anyhow::Result<()> {
     let members = client.get("/pontoon/v1/members").await?;
+    if options.format == Some(cli::MembersFormat::Consul) {
+        return consul_members(&members);
+    }
     output::print(output, &members, |members| {
         let mut table = Table::new(&["NAME", "ADDRESS", "STATUS", "ROLE", "VERSION"], 0);
         for member in members["members"].as_array().into_iter().flatten() {
@@ -146,6 +153,35 @@ pub(super) async fn members(client: &Client, output: Output) -> anyhow::Result<(
         }
         table
     })
+}
+
+/// The members in the columns of `consul members`.
+fn consul_members(members: &Value) -> anyhow::Result<()> {
+    let (build, datacenter) =
+        (text(&members["consul"]["build"]), text(&members["consul"]["datacenter"]));
+    let row = |member: &Value| {
+        let (kind, segment) = match member["role"] == "manager" {
+            true => ("server", "<all>"),
+            false => ("client", "<default>"),
+        };
+        // A suspect may still refute it.
+        let status = match member["status"] == "suspect" {
+            true => "alive".to_owned(),
+            false => text(&member["status"]),
+        };
+        let [kind, protocol, segment] = [kind, "2", segment].map(str::to_owned);
+        let (name, address) = (text(&member["name"]), text(&member["address"]));
+        vec![name, address, status, kind, build.clone(), protocol, datacenter.clone(), segment]
+    };
+    let mut rows: Vec<Vec<String>> =
+        members["members"].as_array().into_iter().flatten().map(row).collect();
+    // Servers first, each kind in order of names.
+    rows.sort_by(|a, b| (&a[7], &a[0]).cmp(&(&b[7], &b[0])));
+    let headings = ["Node", "Address", "Status", "Type", "Build", "Protocol", "DC", "Segment"];
+    let headings = headings.map(str::to_owned);
+    output::print_columns_apart(&headings, rows.iter().map(Vec::as_slice), 2, &mut Out)?;
+    output::warn(members);
+    Ok(())
 }
 
 /// `pontoon status`.

@@ -2,6 +2,7 @@
 
 use std::future::Future;
 use std::io::{IsTerminal, Write};
+use std::net::SocketAddr;
 
 use anyhow::{Context, bail};
 use pontoon_node::config::{Config, ETCD_PORT, EtcdListen, parse_address};
@@ -38,6 +39,8 @@ pub(super) async fn run(
         registry_ca: options.registries.registry_ca,
         labels: options.label,
         etcd,
+        consul: (options.consul_port != 0)
+            .then(|| SocketAddr::new(options.client_addr, options.consul_port)),
     };
     let stop = CancellationToken::new();
     let mut signals = tokio::task::JoinSet::new();

@@ -2,6 +2,7 @@
 
 mod alone;
 mod commands;
+mod consul;
 mod damage;
 mod disaster;
 mod durability;
