@@ -31,7 +31,7 @@ use crate::permit::Wish;
 use crate::refusal::Refusal;
 
 pub(crate) use metrics::metrics;
-pub(crate) use own::{VERSION, force_leave, join, leave, members, reload, this};
+pub(crate) use own::{force_leave, join, leave, members, reload, this};
 
 pub(crate) async fn services(call: Call) -> Result<Answer, Refusal> {
     let asked = Asked::of(&call, &answers::SERVICE)?;

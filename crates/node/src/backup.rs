@@ -391,6 +391,7 @@ mod tests {
         Config {
             etcd: None,
             consul: None,
+            consul_dns: None,
             data_dir: dir.join("data"),
             run_dir: dir.join("run"),
             node_name: "a".to_owned(),

@@ -17,6 +17,8 @@ pub const NODE_PORT: u16 = 10250;
 pub const ETCD_PORT: u16 = 2379;
 /// Port of Consul's API, unless told otherwise.
 pub const CONSUL_PORT: u16 = 8500;
+/// Port of Consul's DNS, unless told otherwise.
+pub const CONSUL_DNS_PORT: u16 = 8600;
 /// UDP port of the overlay.
 pub const VXLAN_PORT: u16 = 4789;
 
@@ -62,6 +64,8 @@ pub struct Config {
     pub etcd: Option<EtcdListen>,
     /// Where Consul's API is served while this node is a manager, unless it is not.
     pub consul: Option<SocketAddr>,
+    /// Where Consul's DNS is served while this node is a manager, unless it is not.
+    pub consul_dns: Option<SocketAddr>,
 }
 
 /// A port of etcd's API.

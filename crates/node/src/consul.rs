@@ -1,6 +1,7 @@
-//! Consul's API on a manager: its port, and what it asks of the cluster.
+//! Consul's API and DNS on a manager: their ports, and what they ask of the cluster.
 
 mod cluster;
+mod door;
 mod endpoints;
 mod names;
 mod nodes;
@@ -8,61 +9,65 @@ mod picture;
 mod table;
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use pontoon_api_consul::{AllowAll, ConsulServer, Settings};
-use tokio::net::TcpListener;
+use pontoon_api_consul::dns::{ConsulDns, DOMAIN};
+use pontoon_api_consul::{ConsulServer, Settings};
 use tokio_util::sync::CancellationToken;
 
-use crate::config::CONSUL_PORT;
+use crate::config::{CONSUL_PORT, Config};
+use crate::identity::Role;
 use crate::listen;
 use crate::member::Member;
 use cluster::Managers;
+use door::Door;
 use picture::Picture;
 
 pub(crate) use pontoon_api_consul::cluster::VERSION;
 
 /// The only datacenter, by the name that Consul gives one that nobody named.
 pub(crate) const DATACENTER: &str = "dc1";
-/// Pause before a port that is taken is tried again; it doubles up to the longest.
-const PAUSE: Duration = Duration::from_secs(1);
-const PAUSE_MAX: Duration = Duration::from_secs(30);
 /// How long connections are kept when the node leaves because one of them asked for it: the answer is on its way.
 const LAST_WORDS: Duration = Duration::from_millis(500);
 
-/// The port of Consul's API.
-///
-/// It is served without anybody's asking, on a number that another program may have a right to, a real Consul first of
-/// all: so a node whose port is taken is a manager all the same, says so, and tries again. Nothing of its own needs it.
+/// The ports of Consul's API and DNS. They are served without anybody's asking.
 pub(crate) struct Port {
-    listen: Option<SocketAddr>,
-    /// Why it is not served.
-    problem: Mutex<Option<String>>,
+    http: Door,
+    dns: Door,
     /// A client has asked this node to leave, and waits for the answer.
     leaving: AtomicBool,
 }
 
 impl Port {
-    /// A port that is not open yet; without an address it never is.
-    pub(crate) fn new(listen: Option<SocketAddr>) -> Arc<Port> {
-        Arc::new(Port { listen, problem: Mutex::default(), leaving: AtomicBool::new(false) })
+    /// Ports that are not open yet; but on a manager they never are.
+    pub(crate) fn new(config: &Config, role: Role) -> Arc<Port> {
+        let [http, dns] = [config.consul, config.consul_dns]
+            .map(|address| address.filter(|_| role == Role::Manager));
+        Arc::new(Port {
+            http: Door::new("Consul's API", "--consul-port", http),
+            dns: Door::new("Consul's DNS", "--consul-dns-port", dns),
+            leaving: AtomicBool::new(false),
+        })
     }
 
-    /// Where it is served, for those on this machine.
+    /// Where the API is served, for those on this machine.
     pub(crate) fn url(&self) -> Option<String> {
-        let address = self.listen.filter(|_| self.problem().is_none())?;
-        Some(format!("http://{address}"))
+        Some(format!("http://{}", self.http.address()?))
     }
 
-    /// What the user is to know of it.
+    /// Where DNS is served.
+    pub(crate) fn dns_address(&self) -> Option<SocketAddr> {
+        self.dns.address()
+    }
+
+    /// What the user is to know of them.
     pub(crate) fn warning(&self) -> Option<String> {
-        self.problem().or_else(|| self.listen.and_then(open_to_others))
-    }
-
-    fn problem(&self) -> Option<String> {
-        self.problem.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        let open = self.http.address().and_then(open_to_others);
+        let words = [self.http.problem(), self.dns.problem(), open].into_iter().flatten();
+        let words: Vec<String> = words.collect();
+        (!words.is_empty()).then(|| words.join("; "))
     }
 
     /// Serves this manager's store until the member stops. What must be done for all servers is also done where the
@@ -73,29 +78,26 @@ impl Port {
         let (store, stop) = (manager.store.clone(), member.stopping());
         let picture = Picture::new(store.clone(), membership.cluster.clone());
         let cluster = Managers::new(member.clone(), manager, Arc::clone(&picture));
-        let settings =
-            Settings { datacenter: DATACENTER.to_owned(), node: membership.node.clone() };
-        let server = ConsulServer::new(store, Arc::new(cluster), Arc::new(AllowAll), settings);
+        let settings = Settings {
+            datacenter: DATACENTER.to_owned(),
+            node: membership.node.clone(),
+            acl: None,
+        };
+        let server = ConsulServer::new(store, Arc::new(cluster), settings);
         member.spawn_until_stop(picture.follow(stop.clone()));
         member.spawn_until_stop(server.clone().end_sessions());
         member.spawn_until_stop(server.clone().watch_checks());
+        member.spawn_until_stop(server.clone().keep_tokens());
         member.spawn_until_stop(server.clone().probe_services());
-        if let Some(address) = self.listen {
-            if let Some(words) = open_to_others(address) {
-                tracing::warn!("{words}");
-            }
-            member.spawn_task(self.serve(address, server, stop));
+        if let Some(words) = self.http.listen.and_then(open_to_others) {
+            tracing::warn!("{words}");
         }
+        member.spawn_task(Arc::clone(&self).serve_names(server.clone(), stop.clone()));
+        member.spawn_task(self.serve(server, stop));
     }
 
-    async fn serve(
-        self: Arc<Self>,
-        address: SocketAddr,
-        server: ConsulServer,
-        stop: CancellationToken,
-    ) {
-        let Some(listener) = self.open(address, &stop).await else { return };
-        tracing::info!(%address, "Consul's API");
+    async fn serve(self: Arc<Self>, server: ConsulServer, stop: CancellationToken) {
+        let Some(listener) = self.http.open(listen::bind, &stop).await else { return };
         let last = CancellationToken::new();
         let ending = async {
             stop.cancelled().await;
@@ -109,35 +111,14 @@ impl Port {
         tokio::join!(serving, ending);
     }
 
-    /// Opens the port, however often it must be tried; `None` when the member stops.
-    async fn open(&self, address: SocketAddr, stop: &CancellationToken) -> Option<TcpListener> {
-        let mut pause = PAUSE;
-        loop {
-            let opened = listen::bind(address).await;
-            let problem = opened.as_ref().err().map(|error| {
-                format!(
-                    "Consul's API is not served here, all else is: {error}. --consul-port gives it another port (0: none), \
-                     --client-addr another address; it is tried again"
-                )
-            });
-            self.set_problem(problem);
-            if let Ok(listener) = opened {
-                return Some(listener);
-            }
-            tokio::select! {
-                () = tokio::time::sleep(pause) => pause = (pause * 2).min(PAUSE_MAX),
-                () = stop.cancelled() => return None,
-            }
+    async fn serve_names(self: Arc<Self>, server: ConsulServer, stop: CancellationToken) {
+        let bind = |address| {
+            let server = server.clone();
+            async move { ConsulDns::bind(&server, DOMAIN, &[address]).await }
+        };
+        if let Some(dns) = self.dns.open(bind, &stop).await {
+            dns.run(stop).await;
         }
-    }
-
-    /// Takes over why the port is not served; told to the log once.
-    fn set_problem(&self, problem: Option<String>) {
-        let mut known = self.problem.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(words) = problem.as_ref().filter(|_| known.is_none()) {
-            tracing::warn!("{words}");
-        }
-        *known = problem;
     }
 
     /// Notes that the connections are to be kept for a moment when the member stops.

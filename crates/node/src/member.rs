@@ -128,7 +128,6 @@ impl Member {
         let client = ManagerClient::new(tls.clone(), others(&membership.managers, &membership));
         let tasks = TaskTracker::new();
         let gossip = start_gossip(config, &membership, stop).await?;
-        let consul_at = config.consul.filter(|_| membership.role == Role::Manager);
         let manager = match membership.role {
             Role::Worker => None,
             Role::Manager => {
@@ -166,6 +165,7 @@ impl Member {
         let follower = Follower::new(&membership.node, remembered.unwrap_or_default());
         let inner = Inner {
             config: config.clone(),
+            consul: consul::Port::new(config, membership.role),
             membership: Mutex::new(membership),
             tls,
             client,
@@ -174,7 +174,6 @@ impl Member {
             assignments: follower.assignments(),
             known,
             manager,
-            consul: consul::Port::new(consul_at),
             orders,
             settled,
             stays: watch::Sender::new(None),

@@ -91,6 +91,7 @@ mod tests {
             labels: Vec::new(),
             etcd: None,
             consul: None,
+            consul_dns: None,
         }
     }
 

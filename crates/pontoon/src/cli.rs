@@ -11,7 +11,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 pub(crate) use consul::{Api, Kv, KvCommand, Lock};
 pub(crate) use local::{Demo, Hello, HelloCommand, Machine, Names};
-use pontoon_node::config::CONSUL_PORT;
+use pontoon_node::config::{CONSUL_DNS_PORT, CONSUL_PORT};
 use values::{
     cgroup_path, cluster_range, image, label, manager, node_label, node_name, number, port,
     replicas, service_range, token_at,
@@ -244,6 +244,9 @@ pub(crate) struct Daemon {
     /// Port of Consul's API; 0 serves it not
     #[arg(long, env = "PONTOON_CONSUL_PORT", hide_env_values = true, default_value_t = CONSUL_PORT, value_name = "PORT")]
     pub consul_port: u16,
+    /// Port of Consul's DNS at the same address, UDP and TCP; 0 serves it not
+    #[arg(long, env = "PONTOON_CONSUL_DNS_PORT", hide_env_values = true, default_value_t = CONSUL_DNS_PORT, value_name = "PORT")]
+    pub consul_dns_port: u16,
 }
 
 /// How a daemon's log is written.

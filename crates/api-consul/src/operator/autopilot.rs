@@ -7,10 +7,10 @@ use pontoon_store::Role;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::agent::VERSION;
 use crate::answer::Answer;
 use crate::call::Call;
 use crate::cluster::MemberState;
+use crate::cluster::VERSION;
 use crate::duration::GoDuration;
 use crate::json;
 use crate::permit::Wish;

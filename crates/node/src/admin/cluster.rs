@@ -192,6 +192,7 @@ pub(super) async fn status(shared: &Arc<Shared>) -> Result<Value, Refusal> {
         problems.extend(problem);
         problems.extend(manager.quorum.lost());
         status["consul"] = json!(member.consul().url());
+        status["consulDns"] = json!(member.consul().dns_address());
         let warnings: Vec<String> =
             manager.quorum.warning().into_iter().chain(member.consul().warning()).collect();
         status["warning"] = json!((!warnings.is_empty()).then(|| warnings.join("; ")));

@@ -41,6 +41,8 @@ pub(super) async fn run(
         etcd,
         consul: (options.consul_port != 0)
             .then(|| SocketAddr::new(options.client_addr, options.consul_port)),
+        consul_dns: (options.consul_dns_port != 0)
+            .then(|| SocketAddr::new(options.client_addr, options.consul_dns_port)),
     };
     let stop = CancellationToken::new();
     let mut signals = tokio::task::JoinSet::new();

@@ -1,10 +1,13 @@
 //! Consul's API of real daemons: what is written at one manager is read at another, and the cluster's own services are
 //! in the catalog, with the readiness of their pods.
 
-use std::net::TcpListener;
+use std::net::{TcpListener, UdpSocket};
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::Duration;
 
+use hickory_proto::op::{Message, Query};
+use hickory_proto::rr::{Name, RecordType};
 use serde_json::Value;
 
 use crate::world::{
@@ -52,6 +55,7 @@ fn keys_locks_and_waits_across_managers() {
     assert_eq!(get(&world, "b", "status/peers").as_array().unwrap().len(), 3);
     a_lock(&world);
     a_wait(&world);
+    a_name(&world);
     the_command(&world);
 }
 
@@ -103,6 +107,38 @@ fn a_wait(world: &World) {
         let got = waiting.join().unwrap();
         assert_eq!(got[0]["Value"], "bmV3", "{got}");
     });
+}
+
+/// A service that is registered at one manager has a name at another.
+fn a_name(world: &World) {
+    let body =
+        r#"{"Node": "outside", "Address": "192.0.2.7", "Service": {"Service": "web", "Port": 80}}"#;
+    assert_eq!(put(world, "a", "catalog/register", body).trim_end(), "true");
+    wait("c answers for it", || {
+        (lookup(world, "c", "web.service.consul.") == ["192.0.2.7"]).then_some(())
+    });
+    let own = text(&world.json("b", &["status"])["address"]);
+    wait("the nodes have names", || {
+        (lookup(world, "a", "b.node.consul.") == [&*own]).then_some(())
+    });
+}
+
+/// The addresses that DNS at a machine has for a name, as that machine asks.
+fn lookup(world: &World, at: &str, name: &str) -> Vec<String> {
+    let mut question = Message::query();
+    question.add_query(Query::query(Name::from_ascii(name).unwrap(), RecordType::A));
+    let question = question.to_vec().unwrap();
+    let answer = in_network(world.pid(at), move || {
+        let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+        socket.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
+        socket.send_to(&question, "127.0.0.1:8600").unwrap();
+        let mut buffer = [0; 512];
+        // Nobody may listen yet.
+        let length = socket.recv(&mut buffer).unwrap_or(0);
+        buffer[..length].to_vec()
+    });
+    let answer = Message::from_vec(&answer).ok().into_iter();
+    answer.flat_map(|answer| answer.answers).map(|record| record.data.to_string()).collect()
 }
 
 /// The `consul` command of Debian 11, where its package was unpacked; a word where it was not. Never a reason to fail:
