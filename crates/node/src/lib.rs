@@ -18,6 +18,7 @@ mod known;
 mod kubeconfig;
 mod leader;
 mod listen;
+mod lock;
 mod member;
 mod membership;
 pub mod node_labels;
