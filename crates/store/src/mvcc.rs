@@ -186,7 +186,6 @@ impl State {
     }
 
     /// About how many bytes of history there are.
-    #[cfg(test)]
     pub(crate) fn history_bytes(&self) -> u64 {
         self.history_bytes
     }
