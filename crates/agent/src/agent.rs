@@ -216,8 +216,9 @@ impl Agent {
         tasks.spawn(crate::disk::keep(self.clone(), shutdown.clone()));
         tasks.spawn(self.clone().pass_on(events, shutdown.clone()));
         let (outbox, reports) = (self.inner.outbox.clone(), self.inner.reports.clone());
+        let problems = self.inner.problems.clone();
         let stop = shutdown.clone();
-        tasks.spawn(async move { outbox.run(reports.as_ref(), stop).await });
+        tasks.spawn(async move { outbox.run(reports.as_ref(), &problems, stop).await });
         tasks
     }
 

@@ -18,6 +18,8 @@ pub(crate) enum Part {
     Network,
     /// Pods cannot look up names.
     Names,
+    /// The managers do not hear what becomes of pods.
+    Reports,
 }
 
 /// The problems by part.

@@ -9,14 +9,21 @@ use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{NodeStatus, ObjectReference, PodStatus};
 use thiserror::Error;
 use tokio::sync::Notify;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
-use tracing::{debug, warn};
+use tracing::debug;
+
+use crate::problems::{Part, Problems};
 
 /// Events kept while no manager can be reached; the oldest go first.
 const MOST_EVENTS: usize = 500;
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 /// Short, since until a manager has the news services lead to where pods were before a power cut.
 const LONGEST_PAUSE: Duration = Duration::from_secs(2);
+/// From when on it is a problem that they are not delivered, longer than managers take to agree on a leader; and how often
+/// it is told again.
+const PATIENCE: Duration = Duration::from_secs(10);
+const TELL_AGAIN: Duration = Duration::from_secs(300);
 
 /// One piece of news from a node.
 #[derive(Clone, Debug, PartialEq)]
@@ -147,8 +154,14 @@ impl Outbox {
     }
 
     /// Delivers until `shutdown`, then makes one last attempt.
-    pub(crate) async fn run(&self, to: &dyn Reports, shutdown: CancellationToken) {
+    pub(crate) async fn run(
+        &self,
+        to: &dyn Reports,
+        problems: &Problems,
+        shutdown: CancellationToken,
+    ) {
         let mut pause = FIRST_PAUSE;
+        let mut failing: Option<Failing> = None;
         loop {
             let stop = tokio::select! {
                 () = self.news.notified() => false,
@@ -159,10 +172,14 @@ impl Outbox {
                 continue;
             }
             match to.report(reports.clone()).await {
-                Ok(()) => pause = FIRST_PAUSE,
+                Ok(()) => {
+                    (pause, failing) = (FIRST_PAUSE, None);
+                    problems.set(Part::Reports, None);
+                }
                 Err(error) if stop => debug!(%error, "the last reports were not delivered"),
                 Err(error) => {
-                    warn!(%error, retry_in_ms = pause.as_millis(), "reports not delivered");
+                    debug!(%error, retry_in_ms = pause.as_millis(), "reports not delivered");
+                    failing.get_or_insert_default().again(&error, problems);
                     self.lock().put_back(reports);
                     self.news.notify_one();
                     tokio::select! {
@@ -176,6 +193,38 @@ impl Outbox {
                 return;
             }
         }
+    }
+}
+
+/// Deliveries that fail, one after the other.
+struct Failing {
+    since: Timestamp,
+    attempts: u64,
+    tell: Instant,
+}
+
+impl Default for Failing {
+    fn default() -> Self {
+        Self { since: Timestamp::now(), attempts: 0, tell: Instant::now() + PATIENCE }
+    }
+}
+
+impl Failing {
+    /// Makes a problem of it when it has lasted, and tells it anew after a while.
+    fn again(&mut self, error: &ReportError, problems: &Problems) {
+        self.attempts += 1;
+        if Instant::now() < self.tell {
+            return;
+        }
+        self.tell = Instant::now() + TELL_AGAIN;
+        let Self { since, attempts, .. } = self;
+        problems.set(
+            Part::Reports,
+            Some(format!(
+                "since {since:.0} no manager has taken what this node reports of its pods ({attempts} attempts): {}",
+                error.0
+            )),
+        );
     }
 }
 
@@ -254,7 +303,28 @@ mod tests {
         let flaky = Flaky(Mutex::new((3, Vec::new())), stop.clone());
         let outbox = Outbox::default();
         outbox.put(status("Running"));
-        outbox.run(&flaky, stop).await;
+        outbox.run(&flaky, &Problems::default(), stop).await;
         assert_eq!(flaky.0.lock().unwrap().1, [status("Running")]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_not_delivered_for_long_is_a_problem_told_seldom() {
+        let (stop, problems) = (CancellationToken::new(), Problems::default());
+        let mut changes = problems.subscribe();
+        let (outbox, flaky) =
+            (Outbox::default(), Flaky(Mutex::new((500, Vec::new())), stop.clone()));
+        outbox.put(status("Running"));
+        let mut told = Vec::new();
+        tokio::join!(outbox.run(&flaky, &problems, stop), async {
+            loop {
+                changes.changed().await.unwrap();
+                let now = changes.borrow_and_update().get(&Part::Reports).cloned();
+                let Some(words) = now else { return };
+                told.push(words);
+            }
+        });
+        // 500 attempts, two seconds apart.
+        assert_eq!(told.len(), 4, "{told:?}");
+        assert!(told[0].contains("away") && told[0].contains("attempts"), "{told:?}");
     }
 }

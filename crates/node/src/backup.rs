@@ -1,7 +1,7 @@
 //! Backup and disaster: what is done to the state when there is no cluster to ask. A restored state, and
 //! one that a single manager was left with, go on as a cluster with that manager alone.
 
-use std::fs::{self, File};
+use std::fs::{self, File, TryLockError};
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
@@ -14,14 +14,16 @@ use pontoon_store::{
     StoreReport, Txn, store_member,
 };
 use rustix::fs::{CWD, RenameFlags, renameat_with};
+use rustix::process::geteuid;
 use serde_json::{Value, json};
 
 use crate::cluster::{CLUSTER_KEY, Cluster, NODES_PREFIX, NodeRecord, decode, encode};
 use crate::cluster::{address_key, gone_key, new_id, node_key, remember_gone};
-use crate::config::{Config, MANAGER_PORT, membership_in, store_in};
+use crate::config::{Config, MANAGER_PORT, etcd_client_in, lock_in, membership_in, store_in};
 use crate::gossip_keys::GossipKey;
 use crate::identity::Role;
 use crate::join::{check_name, first_membership};
+use crate::lock::lock;
 use crate::membership::Membership;
 use crate::rpc::{Refusal, chain};
 
@@ -74,12 +76,21 @@ fn summarize(file: &Path, summary: &SnapshotSummary) -> Value {
 /// The message of an error about a backup, without the way back that only a member has.
 fn unusable(file: &Path, error: &OpenError) -> Refusal {
     let OpenError::Damaged { offset, reason, .. } = error else {
-        return Refusal::bad_request(chain(error));
+        return unreadable(error);
     };
     Refusal::bad_request(format!(
         "{} is no snapshot that can be used: at byte {offset}: {reason}; use another backup",
         file.display()
     ))
+}
+
+/// The message of an error of files, with what to do where they are another user's.
+fn unreadable(error: &OpenError) -> Refusal {
+    let advice = match error {
+        OpenError::Io { source, .. } => as_root(source),
+        _ => "",
+    };
+    Refusal::bad_request(format!("{}{advice}", chain(error)))
 }
 
 /// Makes the data directory of a new manager of a backup. Durable when this returns; what was cut short before is done
@@ -89,22 +100,20 @@ fn unusable(file: &Path, error: &OpenError) -> Refusal {
 /// When the backup is damaged, or the directory belongs to a node already.
 pub fn restore(restore: &Restore) -> Result<Value, Refusal> {
     check_name(&restore.node)?;
-    let (store, file) = (store_in(&restore.data_dir), membership_in(&restore.data_dir));
-    let is_unfinished = membership_in(&store).exists();
-    let taken = [(&file, file.exists()), (&store, store.exists() && !is_unfinished)];
-    if let Some((path, _)) = taken.into_iter().find(|(_, taken)| *taken) {
-        return Err(Refusal::conflict(format!(
-            "restore: {} exists: this directory belongs to a node already; give another with --data-dir, \
-             or move that one away",
-            path.display()
-        )));
-    }
+    let dir = &restore.data_dir;
+    let mut held = if exists(dir)? { Some(take(dir)?) } else { None };
     let state =
         DetachedState::from_snapshot(&restore.file).map_err(|e| unusable(&restore.file, &e))?;
     let found = json!({ "revision": state.revision(), "keys": state.keys() });
     let (state, membership, member) = alone(state, &restore.node, restore.address)?;
-    make_dir(&restore.data_dir)?;
-    place(&restore.data_dir, (state, &membership, &member))?;
+    make_dir(dir)?;
+    if held.is_none() {
+        held = Some(take(dir)?);
+    }
+    // What `etcd-env` wrote for an earlier node here; it writes it anew when it is asked.
+    remove_dir(&etcd_client_in(dir))?;
+    place(dir, (state, &membership, &member))?;
+    drop(held);
     Ok(json!({
         "node": membership.node,
         "cluster": membership.cluster,
@@ -138,6 +147,44 @@ fn place(
     rename(&membership_in(&store), &membership_in(data_dir))?;
     sync(data_dir)?;
     sync(&store)
+}
+
+/// Takes a directory that is to become a node's, so that no daemon begins in it meanwhile.
+///
+/// # Errors
+/// When it has another use: a daemon's, a node's, or that of files which nobody here knows.
+fn take(dir: &Path) -> Result<File, Refusal> {
+    let shown = dir.display();
+    // Whatever a daemon has begun to use has this file.
+    if !lock_in(dir).symlink_metadata().is_ok_and(|file| file.is_file()) {
+        let entries = fs::read_dir(dir).map_err(|e| disk("read", dir, &e))?;
+        let mut names = entries.flatten().map(|entry| entry.file_name());
+        if let Some(other) = names.find(|name| name != "lost+found") {
+            return Err(Refusal::conflict(format!(
+                "restore: {shown} holds {}, and no daemon has ever used it: give an empty or a new directory with \
+                 --data-dir",
+                other.display()
+            )));
+        }
+    }
+    let held = lock(dir).map_err(|error| match error {
+        TryLockError::WouldBlock => Refusal::conflict(format!(
+            "restore: a daemon uses {shown}: stop it, restore, and start it again"
+        )),
+        TryLockError::Error(error) => disk("lock", dir, &error),
+    })?;
+    let store = store_in(dir);
+    let is_unfinished = exists(&membership_in(&store))?;
+    for path in [store, membership_in(dir)] {
+        if exists(&path)? && !(is_unfinished && path == store_in(dir)) {
+            return Err(Refusal::conflict(format!(
+                "restore: {} exists: this directory belongs to a node already; give another with --data-dir, \
+                 or move that one away",
+                path.display()
+            )));
+        }
+    }
+    Ok(held)
 }
 
 /// Makes this manager the only one of its cluster, with the state it has. The daemon must have stopped being
@@ -309,11 +356,14 @@ pub fn verify(data_dir: &Path) -> Result<Value, Refusal> {
             "{} is in use: stop the daemon first, or verify without --offline",
             dir.display()
         )),
-        _ if !dir.exists() => Refusal::not_found(format!(
-            "verify {}: there is no store, so this is not the data directory of a manager; give that with --data-dir",
-            dir.display()
-        )),
-        error => Refusal::bad_request(chain(&error)),
+        error => match exists(&dir) {
+            Err(refusal) => refusal,
+            Ok(true) => unreadable(&error),
+            Ok(false) => Refusal::not_found(format!(
+                "verify {}: there is no store, so this is not the data directory of a manager; give that with --data-dir",
+                dir.display()
+            )),
+        },
     })?;
     Ok(describe(&dir, &report))
 }
@@ -341,7 +391,8 @@ fn make_dir(dir: &Path) -> Result<(), Refusal> {
     let whole = std::path::absolute(dir).map_err(failed)?;
     let missing: Vec<&Path> = whole.ancestors().take_while(|dir| !dir.exists()).collect();
     fs::create_dir_all(&whole).map_err(failed)?;
-    fs::set_permissions(&whole, fs::Permissions::from_mode(0o700)).map_err(failed)?;
+    fs::set_permissions(&whole, fs::Permissions::from_mode(0o700))
+        .map_err(|e| disk("close to others", dir, &e))?;
     for parent in missing.iter().filter_map(|made| made.parent()) {
         sync_dir(parent).map_err(failed)?;
     }
@@ -361,7 +412,19 @@ fn remove_dir(dir: &Path) -> Result<(), Refusal> {
 }
 
 fn disk(action: &str, path: &Path, error: &io::Error) -> Refusal {
-    Refusal::unavailable(format!("{action} {}: {error}", path.display()))
+    Refusal::unavailable(format!("{action} {}: {error}{}", path.display(), as_root(error)))
+}
+
+fn exists(path: &Path) -> Result<bool, Refusal> {
+    path.try_exists().map_err(|error| disk("look for", path, &error))
+}
+
+/// What to do where the kernel says that this is not for everybody.
+fn as_root(error: &io::Error) -> &'static str {
+    match error.kind() {
+        io::ErrorKind::PermissionDenied if !geteuid().is_root() => "; run this as root",
+        _ => "",
+    }
 }
 
 #[cfg(test)]
@@ -375,6 +438,7 @@ mod tests {
     use pontoon_store::{BoxedStream, Store, StoreConfig, Transport};
 
     use super::*;
+    use crate::config::testing as config;
     use crate::join::found;
 
     /// A store alone calls nobody.
@@ -384,22 +448,6 @@ mod tests {
     impl Transport for Nobody {
         async fn connect(&self, _: &StoreMember) -> io::Result<BoxedStream> {
             Err(io::ErrorKind::ConnectionRefused.into())
-        }
-    }
-
-    fn config(dir: &Path) -> Config {
-        Config {
-            etcd: None,
-            consul: None,
-            consul_dns: None,
-            data_dir: dir.join("data"),
-            run_dir: dir.join("run"),
-            node_name: "a".to_owned(),
-            cgroup_parent: String::new(),
-            insecure_registries: Vec::new(),
-            default_registry: None,
-            registry_ca: Vec::new(),
-            labels: Vec::new(),
         }
     }
 
@@ -522,25 +570,22 @@ mod tests {
         assert_eq!(names, [["a", "w"], ["a", "w"], ["10.0.0.1", "10.0.0.3"]]);
         let again = restored("same", "a", None).unwrap_err();
         assert!(again.contains("belongs to a node already"), "{again}");
-        // The power fails before the membership has its place; before that, before the store has.
-        let data_dir = dir.path().join("same/deep/data");
-        let unfinished = membership_in(&store_in(&data_dir));
-        fs::rename(membership_in(&data_dir), &unfinished).unwrap();
-        restored("same", "z", Some([10, 0, 0, 9])).unwrap();
-        assert_eq!(found("same").0.node, "z", "it is done anew");
-        fs::rename(membership_in(&data_dir), &unfinished).unwrap();
-        fs::rename(store_in(&data_dir), data_dir.join(RESTORED)).unwrap();
-        restored("same", "a", None).unwrap();
-        assert_eq!(found("same").0.node, "a");
-        let names = |dir: &Path| -> BTreeSet<OsString> {
-            fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().file_name()).collect()
-        };
-        assert_eq!(names(&data_dir), BTreeSet::from(["node.json", "store"].map(OsString::from)));
-        assert!(!unfinished.exists());
-        // A store that nobody says is unfinished is touched by nobody.
-        fs::remove_file(membership_in(&data_dir)).unwrap();
-        let kept = restored("same", "a", None).unwrap_err();
-        assert!(kept.contains("belongs to a node already"), "{kept}");
+        // In a directory of which somebody else has use, nothing is changed.
+        let foreign = dir.path().join("foreign/deep/data");
+        fs::create_dir_all(&foreign).unwrap();
+        fs::write(foreign.join("letters"), "").unwrap();
+        let other = restored("foreign", "a", None).unwrap_err();
+        assert!(other.contains("letters") && !lock_in(&foreign).exists(), "{other}");
+        // A daemon that is in no cluster has taken this one, and ended.
+        let idle = dir.path().join("idle/deep/data");
+        fs::create_dir_all(idle.join("images")).unwrap();
+        fs::create_dir_all(etcd_client_in(&idle)).unwrap();
+        let held = lock(&idle).unwrap();
+        let used = restored("idle", "a", None).unwrap_err();
+        assert!(used.contains("a daemon uses") && !store_in(&idle).exists(), "{used}");
+        drop(held);
+        restored("idle", "a", None).unwrap();
+        assert!(idle.join("images").exists() && !etcd_client_in(&idle).exists());
         // Another name at the address of a manager that is gone, and at a new one.
         for (name, address) in [("taken", [10, 0, 0, 2]), ("new", [10, 0, 0, 9])] {
             restored(name, "z", Some(address)).unwrap();
@@ -564,5 +609,37 @@ mod tests {
         assert!(unknown.contains("--advertise-addr") && unknown.contains("a, b, w"), "{unknown}");
         let worker = restored("worker", "z", Some([10, 0, 0, 3])).unwrap_err();
         assert!(worker.contains("the worker w"), "{worker}");
+    }
+
+    #[tokio::test]
+    async fn restoring_that_was_cut_short_is_done_anew() {
+        let dir = tempfile::tempdir().unwrap();
+        let (_, file) = manager(&config(dir.path())).await;
+        let data_dir = dir.path().join("restored");
+        let restored = |node: &str, address: Option<[u8; 4]>| {
+            let (file, data_dir, node) = (file.clone(), data_dir.clone(), node.to_owned());
+            let made =
+                restore(&Restore { file, data_dir, node, address: address.map(IpAddr::from) });
+            made.map(|_| ()).map_err(|refusal| refusal.message)
+        };
+        let name = || Membership::load(&membership_in(&data_dir)).unwrap().unwrap().node;
+        restored("a", None).unwrap();
+        // The power fails before the membership has its place; before that, before the store has.
+        let unfinished = membership_in(&store_in(&data_dir));
+        fs::rename(membership_in(&data_dir), &unfinished).unwrap();
+        restored("z", Some([10, 0, 0, 9])).unwrap();
+        assert_eq!(name(), "z");
+        fs::rename(membership_in(&data_dir), &unfinished).unwrap();
+        fs::rename(store_in(&data_dir), data_dir.join(RESTORED)).unwrap();
+        restored("a", None).unwrap();
+        assert_eq!(name(), "a");
+        let entries = fs::read_dir(&data_dir).unwrap();
+        let names: BTreeSet<OsString> = entries.map(|entry| entry.unwrap().file_name()).collect();
+        assert_eq!(names, BTreeSet::from(["lock", "node.json", "store"].map(OsString::from)));
+        assert!(!unfinished.exists());
+        // A store that nobody says is unfinished is touched by nobody.
+        fs::remove_file(membership_in(&data_dir)).unwrap();
+        let kept = restored("a", None).unwrap_err();
+        assert!(kept.contains("belongs to a node already"), "{kept}");
     }
 }

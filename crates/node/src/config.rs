@@ -129,6 +129,12 @@ impl Config {
         self.data_dir.join("joining.json")
     }
 
+    /// The attempt to make a cluster, until its membership is kept.
+    #[must_use]
+    pub fn founding_file(&self) -> PathBuf {
+        self.data_dir.join("founding.json")
+    }
+
     /// The kubeconfig with all rights that a manager keeps.
     #[must_use]
     pub fn kubeconfig(&self) -> PathBuf {
@@ -148,9 +154,38 @@ impl Config {
     }
 }
 
+/// Where the files for etcd's clients are written, below a data directory.
+#[must_use]
+pub fn etcd_client_in(data_dir: &Path) -> PathBuf {
+    data_dir.join("etcd-client")
+}
+
+/// The settings of a daemon with its directories below `dir`.
+#[cfg(test)]
+pub(crate) fn testing(dir: &Path) -> Config {
+    Config {
+        etcd: None,
+        consul: None,
+        consul_dns: None,
+        data_dir: dir.join("data"),
+        run_dir: dir.join("run"),
+        node_name: "a".to_owned(),
+        cgroup_parent: String::new(),
+        insecure_registries: Vec::new(),
+        default_registry: None,
+        registry_ca: Vec::new(),
+        labels: Vec::new(),
+    }
+}
+
 /// The file of the membership below a data directory.
 pub(crate) fn membership_in(data_dir: &Path) -> PathBuf {
     data_dir.join("node.json")
+}
+
+/// The file that whoever uses a directory holds locked.
+pub(crate) fn lock_in(dir: &Path) -> PathBuf {
+    dir.join("lock")
 }
 
 /// The directory of the replicated state below a data directory.

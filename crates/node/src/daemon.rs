@@ -2,6 +2,7 @@
 
 mod exclusive;
 mod forced;
+mod founding;
 mod removal;
 mod stranded;
 
@@ -29,12 +30,12 @@ use crate::config::Config;
 use crate::identity::Role;
 use crate::identity::token::JoinToken;
 use crate::images::{Images, OWN_PROGRAM};
-use crate::join::{Joiner, found};
+use crate::join::Joiner;
 use crate::member::{Founding, Member, OWNER, Order};
 use crate::membership::Membership;
 use crate::rpc::{Refusal, chain};
 use crate::tls::provider;
-use exclusive::{lock, make_private_dir, open_many_files};
+use exclusive::{lock_dir, make_private_dir, open_many_files};
 use stranded::Stranded;
 
 /// Pause before a change of the role that failed is tried again; it doubles up to the longest.
@@ -109,7 +110,7 @@ impl Daemon {
         let mut locks = Vec::new();
         for dir in [&config.data_dir, &config.run_dir] {
             make_private_dir(dir)?;
-            locks.push(lock(dir)?);
+            locks.push(lock_dir(dir)?);
         }
         let store = ImageStore::open(config.image_dir()).map_err(StartError::Images)?;
         pontoon_image::builtin::ensure(&store, Path::new(OWN_PROGRAM))
@@ -204,45 +205,6 @@ impl Shared {
         self.member.lock().await.clone()
     }
 
-    /// Makes a cluster of this node. Durable when this returns.
-    ///
-    /// # Errors
-    /// When the node is in a cluster, or has no address to be known by.
-    pub async fn init(
-        &self,
-        advertise: Option<IpAddr>,
-        ranges: (Ipv4Net, Ipv4Net),
-    ) -> Result<Member, Refusal> {
-        let mut slot = self.member.lock().await;
-        self.refuse_member(slot.as_ref())?;
-        let address = match advertise {
-            Some(address) => self.check_local(address).await?,
-            None => self.default_address().await?,
-        };
-        self.check_ranges(ranges).await?;
-        // What an attempt left that was cut off before it was kept.
-        self.forget()?;
-        let (cluster, membership) = found(&self.config.node_name, address, ranges)?;
-        let member = self.begin(membership.clone(), Some(cluster)).await;
-        let member = match member {
-            Ok(member) => member,
-            Err(refusal) => {
-                self.forget()?;
-                return Err(refusal);
-            }
-        };
-        if let Err(error) = membership.save(&self.config.membership_file()) {
-            // Nobody has heard of this cluster yet: nothing of it is to be left.
-            if let Err(left) = member.stop_and_remove().await {
-                tracing::warn!(error = left.message, "give up a cluster that was not founded");
-            }
-            self.forget()?;
-            return Err(Refusal::unavailable(chain(&error)));
-        }
-        *slot = Some(member.clone());
-        Ok(member)
-    }
-
     /// Makes this node a member of the cluster of `manager`. Durable when this returns. A member of the token's
     /// cluster stays what it is.
     ///
@@ -258,6 +220,7 @@ impl Shared {
         if let Some(membership) = self.membership_of(slot.as_ref()) {
             return already_in(membership, token);
         }
+        founding::clear_the_way(&self.config)?;
         let address = match advertise {
             Some(address) => Some(self.check_local(address).await?),
             None => None,
@@ -411,7 +374,8 @@ impl Shared {
         remove(&config.store_dir(), |p| remove_dir(p))?;
         // The membership last: as long as it is there, this is done again.
         let [attempt, names] = [config.join_attempt(), config.names_file()];
-        for path in [attempt, names, config.kubeconfig(), config.membership_file()] {
+        let [founding, kubeconfig] = [config.founding_file(), config.kubeconfig()];
+        for path in [attempt, names, founding, kubeconfig, config.membership_file()] {
             remove(&path, |p| fs::remove_file(p))?;
         }
         Ok(())

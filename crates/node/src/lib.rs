@@ -19,6 +19,7 @@ mod known;
 mod kubeconfig;
 mod leader;
 mod listen;
+mod lock;
 mod member;
 mod membership;
 pub mod node_labels;

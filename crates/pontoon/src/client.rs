@@ -62,12 +62,16 @@ impl Client {
     /// # Errors
     /// When no daemon listens, with what to do.
     pub(crate) async fn connect(&self) -> anyhow::Result<UnixStream> {
-        UnixStream::connect(&self.socket).await.with_context(|| {
-            format!(
-                "reach the daemon at {}: is it running? Start it with `pontoon daemon` (or `pontoon up`), \
-                 or point --run-dir at its run directory",
-                self.socket.display()
-            )
+        UnixStream::connect(&self.socket).await.map_err(|error| {
+            let advice = match error.kind() {
+                std::io::ErrorKind::PermissionDenied => "only root may use it: run this as root",
+                _ => {
+                    "is it running? Start it with `pontoon daemon` (or `pontoon up`), or point --run-dir at its run \
+                     directory"
+                }
+            };
+            let words = format!("reach the daemon at {}: {advice}", self.socket.display());
+            anyhow::Error::new(error).context(words)
         })
     }
 

@@ -175,6 +175,12 @@ pub(crate) fn warn(answer: &Value) {
     }
 }
 
+/// Says on standard error what is about to be done.
+pub(crate) fn note(words: &str) {
+    // Nobody is left to tell when standard error is closed.
+    drop(writeln!(io::stderr().lock(), "{words}"));
+}
+
 /// A line on the terminal that moves while something takes its time; gone when this is dropped.
 /// Programs that read the output see nothing of it.
 pub(crate) struct Working(ProgressBar);
@@ -202,9 +208,23 @@ pub(crate) fn failed(error: &anyhow::Error) -> ExitCode {
     ExitCode::FAILURE
 }
 
+/// An error with its causes, each of them once: some say what theirs is in their own words.
+fn words(error: &anyhow::Error) -> String {
+    let mut text = String::new();
+    for cause in error.chain().map(ToString::to_string) {
+        if text.is_empty() {
+            text = cause;
+        } else if !text.contains(&cause) {
+            text.push_str(": ");
+            text.push_str(&cause);
+        }
+    }
+    text
+}
+
 /// Prints an error with its causes.
 pub(crate) fn tell(error: &anyhow::Error) {
-    let text = format!("{error:#}");
+    let text = words(error);
     let mut err = io::stderr().lock();
     // Nobody is left to tell when standard error is closed, too.
     let told = if err.is_terminal() {
@@ -260,6 +280,14 @@ mod tests {
             assert_eq!(age(&json!(time), now), shown, "{time}");
         }
         assert_eq!(age(&Value::Null, now), "-");
+    }
+
+    #[test]
+    fn a_cause_is_said_once() {
+        let full = io::Error::from_raw_os_error(28);
+        let words_of_its_own = format!("cannot write /x: {full}");
+        let error = anyhow::Error::new(full).context(words_of_its_own).context("import");
+        assert_eq!(words(&error), "import: cannot write /x: No space left on device (os error 28)");
     }
 
     #[test]

@@ -7,6 +7,7 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use crate::member::MemberId;
+use crate::raft::Shortage;
 
 /// Why a store did not open. Nothing was changed on disk.
 #[derive(Debug, thiserror::Error)]
@@ -355,8 +356,13 @@ pub enum SnapshotError {
         /// How many.
         limit: usize,
     },
-    /// It could not be written in time: the disk is full, or very slow.
-    #[error("the snapshot was not written within {waited_ms} ms; is the disk of the store full?")]
+    /// There is no room for it on the store's disk.
+    #[error(
+        "there is no room for it on the disk of the store: {0}; make room there, then try again"
+    )]
+    NoRoom(Shortage),
+    /// It could not be written in time: the disk is very slow.
+    #[error("the snapshot was not written within {waited_ms} ms; is the disk of the store slow?")]
     Timeout {
         /// How long it was waited for.
         waited_ms: u64,

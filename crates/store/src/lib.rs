@@ -61,6 +61,7 @@ pub use lease::{Lease, LeaseStatus};
 pub use member::{Leadership, Member, MemberId, MemberStatus, Role};
 pub use mvcc::ANSWER_MAX;
 pub use offline::{DetachedState, store_member};
+pub use raft::Shortage;
 pub use range::{Order, OrderBy, Range, RangeResponse, Read, Revisions};
 pub use snapshot::{SnapshotSummary, inspect_snapshot};
 pub use snapshot_stream::SnapshotStream;

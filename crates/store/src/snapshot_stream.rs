@@ -13,7 +13,7 @@ use tokio::sync::OwnedSemaphorePermit;
 use crate::core::Core;
 use crate::disk::File;
 use crate::error::SnapshotError;
-use crate::raft::{Types, blocking};
+use crate::raft::{Types, blocking, snapshot_bytes, would_lack};
 use crate::runtime::Instant;
 use crate::snapshot;
 
@@ -81,6 +81,14 @@ impl Core {
         let holds = |metrics: &RaftMetrics<Types>| {
             metrics.snapshot.as_ref().is_some_and(|id| id.index() + 1 >= applied)
         };
+        if holds(&self.engine.metrics().borrow_watched()) {
+            return Ok(());
+        }
+        // Whoever waits for it is told at once; and the log, on the same disk, keeps what room there is.
+        let needed = snapshot_bytes(&self.replica.state());
+        if let Some(shortage) = would_lack(self.snapshots.dir(), needed) {
+            return Err(SnapshotError::NoRoom(shortage));
+        }
         let began = Instant::now();
         while !holds(&self.engine.metrics().borrow_watched()) {
             if self.engine.trigger().snapshot().await.is_err() {
@@ -89,7 +97,11 @@ impl Core {
             let wait = self.engine.wait(Some(ASK_AGAIN));
             match wait.metrics(holds, "a snapshot is written").await {
                 Err(WaitError::ShuttingDown) => return Err(SnapshotError::Stopped),
-                Ok(_) | Err(WaitError::Timeout(..)) => {}
+                Ok(_) => return Ok(()),
+                Err(WaitError::Timeout(..)) => {}
+            }
+            if let Some(shortage) = self.replica.room.shortage() {
+                return Err(SnapshotError::NoRoom(shortage));
             }
             if began.elapsed() > PATIENCE {
                 let waited_ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);

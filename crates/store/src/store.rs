@@ -17,7 +17,7 @@ use crate::hub::Slack;
 use crate::lease::{Lease, LeaseStatus};
 use crate::log::Health;
 use crate::member::{Leadership, Member, MemberChange, MemberId, MemberStatus};
-use crate::raft::{Answer, Call, CallError, Calls, Server, blocking};
+use crate::raft::{Answer, Call, CallError, Calls, Server, Shortage, blocking};
 use crate::range::{Range, RangeResponse, Read};
 use crate::retry::Retry;
 use crate::runtime::{self, watch};
@@ -57,6 +57,8 @@ pub struct StoreStatus {
     pub keys_bytes: u64,
     /// True while the disk is full and writes are refused.
     pub disk_full: bool,
+    /// What a snapshot waits for that finds no room on the disk.
+    pub snapshot_waits: Option<Shortage>,
     /// Why the store stopped, if it did.
     pub failed: Option<String>,
 }
@@ -327,6 +329,7 @@ impl Store {
             keys: state.live_keys(),
             keys_bytes: state.live_bytes(),
             disk_full: health == Health::Full,
+            snapshot_waits: core.replica.room.shortage(),
             failed,
         }
     }

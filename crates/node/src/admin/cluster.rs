@@ -190,7 +190,13 @@ pub(super) async fn status(shared: &Arc<Shared>) -> Result<Value, Refusal> {
             _ => None,
         };
         problems.extend(problem);
-        problems.extend(manager.quorum.lost());
+        let waits = store
+            .snapshot_waits
+            .map(|shortage| format!("waiting for room on the disk: {shortage}"));
+        problems.extend(waits);
+        let for_ever = "lost for ever? `pontoon init --force-new-cluster --yes` goes on with this manager alone; \
+                        first read docs/backup.md";
+        problems.extend(manager.quorum.lost().map(|lost| format!("{lost} ({for_ever})")));
         status["consul"] = json!(member.consul().url());
         status["consulDns"] = json!(member.consul().dns_address());
         let warnings: Vec<String> =

@@ -1,10 +1,12 @@
 //! What a daemon takes for itself alone before it begins: its directories, and room for its files.
 
-use std::fs::{self, File};
+use std::fs::{self, File, TryLockError};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use super::StartError;
+use crate::config::lock_in;
+use crate::lock::lock;
 
 /// Takes as many open files as the machine gives: each connection is one, and systemd starts programs with
 /// 1,024 for the sake of `select`, which is not used here.
@@ -24,19 +26,12 @@ pub(super) fn make_private_dir(dir: &PathBuf) -> Result<(), StartError> {
     fs::set_permissions(dir, fs::Permissions::from_mode(0o700)).map_err(failed)
 }
 
-/// Keeps other daemons from the directory while the file is open.
-pub(super) fn lock(dir: &Path) -> Result<File, StartError> {
-    let path = dir.join("lock");
-    let file = File::create(&path).map_err(|source| StartError::File {
-        action: "open",
-        path: path.clone(),
-        source,
-    })?;
-    match file.try_lock() {
-        Ok(()) => Ok(file),
-        Err(fs::TryLockError::WouldBlock) => Err(StartError::InUse(dir.to_owned())),
-        Err(fs::TryLockError::Error(source)) => {
-            Err(StartError::File { action: "lock", path, source })
+/// Keeps others from the directory while the file is open.
+pub(super) fn lock_dir(dir: &Path) -> Result<File, StartError> {
+    lock(dir).map_err(|error| match error {
+        TryLockError::WouldBlock => StartError::InUse(dir.to_owned()),
+        TryLockError::Error(source) => {
+            StartError::File { action: "lock", path: lock_in(dir), source }
         }
-    }
+    })
 }

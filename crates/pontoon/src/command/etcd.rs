@@ -8,6 +8,7 @@ use std::path::Path;
 use anyhow::{Context, bail};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use pontoon_node::config::etcd_client_in;
 use serde_json::{Value, json};
 
 use crate::cli::{EtcdEnv, Global};
@@ -70,7 +71,7 @@ async fn write_files(
 ) -> anyhow::Result<Vec<(&'static str, String)>> {
     let answer = client.get("/pontoon/v1/kubeconfig").await?;
     let kubeconfig = answer["kubeconfig"].as_str().context("the daemon sent no kubeconfig")?;
-    let dir = options.dir.clone().unwrap_or_else(|| global.data_dir.join("etcd-client"));
+    let dir = options.dir.clone().unwrap_or_else(|| etcd_client_in(&global.data_dir));
     let dir = std::path::absolute(&dir).with_context(|| format!("use {}", dir.display()))?;
     let mut builder = fs::DirBuilder::new();
     builder.recursive(true).mode(0o700);

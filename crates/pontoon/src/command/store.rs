@@ -57,6 +57,13 @@ async fn blocking<T: Send + 'static, E: std::error::Error + Send + Sync + 'stati
 
 /// Writes a snapshot beside the file, reads it back, and only then gives it its name.
 async fn save(client: &Client, output: Output, file: &Path) -> anyhow::Result<()> {
+    if file == Path::new("-") {
+        // It is read back before it counts, which standard output cannot be.
+        bail!(
+            "a backup is written to a file and read back, so not to standard output; give the name of a file (./- if \
+             that is its name)"
+        );
+    }
     if file.is_dir() {
         bail!("{} is a directory; give the name of a file in it", file.display());
     }
@@ -184,7 +191,13 @@ async fn restore(
     address: Option<IpAddr>,
 ) -> anyhow::Result<()> {
     let node = node.map_or_else(host_name, Ok)?;
-    let working = output::working(format!("restoring {} …", file.display()));
+    // The directory may have come from the environment, and much depends on it.
+    output::note(&format!(
+        "restoring {} to the data directory {}",
+        file.display(),
+        global.data_dir.display()
+    ));
+    let working = output::working("reading the snapshot and writing the state …");
     let wanted = backup::Restore { file, data_dir: global.data_dir.clone(), node, address };
     let made = blocking(move || backup::restore(&wanted)).await?;
     drop(working);

@@ -10,6 +10,7 @@ use openraft::entry::RaftEntry;
 use openraft::storage::{EntryResponder, RaftStateMachine};
 use openraft::{EntryPayload, OptionalSend, RaftSnapshotBuilder};
 
+use super::room::{Room, snapshot_bytes};
 use super::types::{Applied, LogId, Membership, Snapshot, SnapshotMeta, Types, position};
 use crate::command::Entry;
 use crate::disk::File;
@@ -30,6 +31,7 @@ pub(crate) struct Replica {
     state: RwLock<State>,
     pub(crate) hub: Arc<Hub>,
     pub(crate) lessor: Lessor,
+    pub(crate) room: Room,
     /// Entries before this index have been applied.
     applied: watch::Sender<u64>,
 }
@@ -39,6 +41,7 @@ impl Replica {
         Replica {
             hub: Arc::new(Hub::new(state.revision())),
             lessor: Lessor::new(state.leases()),
+            room: Room::default(),
             state: RwLock::new(state),
             applied: watch::Sender::new(next),
         }
@@ -252,7 +255,8 @@ impl RaftStateMachine<Types> for Machine {
             return Err(io::Error::other("a snapshot of nothing was received"));
         };
         let snapshots = Arc::clone(&self.snapshots);
-        patiently(move || snapshots.publish(&unfinished, name)).await?;
+        patiently(&self.replica, &self.snapshots, move || snapshots.publish(&unfinished, name))
+            .await?;
         self.last_applied = meta.last_log_id;
         self.membership = meta.last_membership.clone();
         self.replica.lessor.reset(state.leases());
@@ -265,7 +269,7 @@ impl RaftStateMachine<Types> for Machine {
 
     async fn get_current_snapshot(&mut self) -> Result<Option<Snapshot>, io::Error> {
         let snapshots = Arc::clone(&self.snapshots);
-        patiently(move || open_newest(&snapshots)).await
+        patiently(&self.replica, &self.snapshots, move || open_newest(&snapshots)).await
     }
 }
 
@@ -308,18 +312,25 @@ impl RaftSnapshotBuilder<Types> for Builder {
         let Some(name) = name_of(&self.meta) else {
             return Err(io::Error::other("there is nothing to take a snapshot of"));
         };
-        loop {
+        let mut waited = false;
+        let written = loop {
             match self.write(name).await {
-                Ok(file) => {
-                    let snapshot = SnapshotData { file: Arc::new(file), received: None };
-                    return Ok(Snapshot { meta: self.meta.clone(), snapshot });
-                }
                 Err(error) if is_full(&error) => {
-                    tracing::warn!(%error, "a snapshot waits for space on the disk");
-                    runtime::sleep(WAIT_FOR_SPACE).await;
+                    waited = true;
+                    wait_for_room(&self.pin.replica, &self.snapshots, &error).await;
                 }
-                Err(error) => return self.replaced().await.ok_or(error),
+                written => break written,
             }
+        };
+        if waited {
+            self.pin.replica.room.found();
+        }
+        match written {
+            Ok(file) => {
+                let snapshot = SnapshotData { file: Arc::new(file), received: None };
+                Ok(Snapshot { meta: self.meta.clone(), snapshot })
+            }
+            Err(error) => self.replaced().await.ok_or(error),
         }
     }
 }
@@ -353,7 +364,8 @@ impl Builder {
             return None;
         }
         let snapshots = Arc::clone(&self.snapshots);
-        patiently(move || open_newest(&snapshots)).await.ok()?
+        let replica = &self.pin.replica;
+        patiently(replica, &self.snapshots, move || open_newest(&snapshots)).await.ok()?
     }
 }
 
@@ -379,19 +391,34 @@ pub(crate) async fn blocking<T: Send + 'static>(
 /// As [`blocking`], again and again while the disk is full or too many files are open: the engine takes any error for
 /// the end.
 async fn patiently<T: Send + 'static>(
+    replica: &Replica,
+    snapshots: &SnapshotFiles,
     work: impl Fn() -> io::Result<T> + Send + Sync + 'static,
 ) -> io::Result<T> {
     let work = Arc::new(work);
+    let mut waited = false;
     loop {
         let attempt = Arc::clone(&work);
         match blocking(move || attempt()).await {
             Err(error) if is_full(&error) => {
-                tracing::warn!(%error, "a snapshot waits for space on the disk");
-                runtime::sleep(WAIT_FOR_SPACE).await;
+                waited = true;
+                wait_for_room(replica, snapshots, &error).await;
             }
-            done => return done,
+            done => {
+                if waited {
+                    replica.room.found();
+                }
+                return done;
+            }
         }
     }
+}
+
+/// Says that a snapshot waits, and waits until it is to be tried again.
+async fn wait_for_room(replica: &Replica, snapshots: &SnapshotFiles, error: &io::Error) {
+    let needed = snapshot_bytes(&replica.state());
+    replica.room.lacks(snapshots.dir(), needed, error);
+    runtime::sleep(WAIT_FOR_SPACE).await;
 }
 
 #[cfg(test)]

@@ -161,7 +161,7 @@ impl<'p> Blocks<'p> {
         let wanted = u32::from_le_bytes(crc_bytes.try_into().expect("four bytes"));
         if len > MAX_BLOCK || len as u64 > self.left {
             self.at = start;
-            return Err(self.damaged("the file ends within a block, or its length is damaged"));
+            return Err(self.damaged("it is cut short within this block, or the length is damaged"));
         }
         let bytes = self.take(len)?;
         let mut crc = crc32fast::Hasher::new();
@@ -199,7 +199,7 @@ impl<'p> Blocks<'p> {
 
     fn take(&mut self, len: usize) -> Result<Vec<u8>, OpenError> {
         if len as u64 > self.left {
-            return Err(self.damaged("the file ends too early"));
+            return Err(self.damaged("it is cut short"));
         }
         let mut bytes = vec![0; len];
         self.input.read_exact(&mut bytes).map_err(|source| self.io(source))?;

@@ -118,6 +118,15 @@ fn a_snapshot_that_came_over_etcds_api_is_checked_to_its_last_byte() {
         std::fs::write(&path, flipped).unwrap();
         refused(&format!("flip at {at}"));
     }
+    for (bytes, words) in [
+        (good[..good.len() - 1].to_vec(), "it is cut short"),
+        (plain[..plain.len() - 1].to_vec(), "it is cut short"),
+        ([&good[..], b"x"].concat(), "something follows"),
+    ] {
+        std::fs::write(&path, bytes).unwrap();
+        let refused = inspect_snapshot(&path).unwrap_err().to_string();
+        assert!(refused.contains(words), "{refused}");
+    }
     std::fs::write(&path, [&good[..], b"x"].concat()).unwrap();
     refused("something after the end");
     std::fs::write(&path, [&plain[..], &[0; 512], &good[plain.len()..]].concat()).unwrap();

@@ -148,6 +148,39 @@ fn a_cluster_that_lost_every_disk_comes_back_from_a_backup() {
 }
 
 #[test]
+fn what_is_restored_is_safe_from_a_daemon_that_is_in_no_cluster() {
+    let Some(world) = machines(&["a", "b"]) else { return };
+    world.on("a", &["init"]).expect_ok();
+    world.write("a", "kept", 10).unwrap();
+    let refused = world.on("a", &["store", "snapshot", "save", "-"]).expect_error();
+    assert!(refused.contains("standard output"), "{refused}");
+    let (file, _) = save(&world, "a");
+    let restore = |dir: &Path| {
+        let (file, dir) = (file.to_str().unwrap(), dir.to_str().unwrap());
+        let words = ["store", "snapshot", "restore", file, "--node-name", "a", "--data-dir", dir];
+        world.on("b", &words)
+    };
+    // The daemon of b runs, in no cluster.
+    let used = world.data_dir("b");
+    let refused = restore(&used).expect_error();
+    assert!(refused.contains("a daemon uses") && !used.join("store").exists(), "{refused}");
+    // It came there all the same.
+    let aside = world.machine_dir("b").join("restored");
+    let told = restore(&aside).expect_ok().err;
+    assert!(told.contains(aside.to_str().unwrap()), "it says where it writes: {told}");
+    for name in ["store", "node.json"] {
+        fs::rename(aside.join(name), used.join(name)).unwrap();
+        let refused = world.on("b", &["init"]).expect_error();
+        assert!(refused.contains("nothing was touched"), "{refused}");
+        let refused = world.join("b", "a", "worker").expect_error();
+        assert!(refused.contains("nothing was touched"), "{refused}");
+    }
+    let dir = used.to_str().unwrap();
+    world.on("b", &["store", "verify", "--offline", "--data-dir", dir]).expect_ok();
+    assert!(used.join("node.json").exists());
+}
+
+#[test]
 fn one_manager_of_three_goes_on_alone_when_it_is_told_to() {
     let Some(world) = cluster(&["a", "b", "c"]) else { return };
     let kept = write_some(&world, "a");

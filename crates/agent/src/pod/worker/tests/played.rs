@@ -29,6 +29,7 @@ use crate::images::{Ensured, ImageHere, Images, NoImage, PullPolicy};
 use crate::pod::order::Order;
 use crate::pod::record::Record;
 use crate::pod::spec::PodId;
+use crate::problems::Problems;
 use crate::report::{Outbox, Report, ReportError, Reports};
 use crate::shared::Shared;
 use crate::wires::{WireError, Wires};
@@ -346,7 +347,9 @@ impl Stage {
         let (heard, reports) = mpsc::unbounded_channel();
         let (stop, outbox) = (CancellationToken::new(), Arc::new(Outbox::default()));
         let (deliver, stopped) = (outbox.clone(), stop.clone());
-        tokio::spawn(async move { deliver.run(&Heard(heard), stopped).await });
+        tokio::spawn(
+            async move { deliver.run(&Heard(heard), &Problems::default(), stopped).await },
+        );
         let (engine, images) =
             (PlayedEngine::new(calls.clone()), Arc::new(PlayedImages::default()));
         let address = Ipv4Addr::new(192, 168, 0, 1);
