@@ -154,6 +154,7 @@ fn a_cluster_that_lost_every_disk_comes_back_from_a_backup() {
 fn what_is_restored_is_safe_from_a_daemon_that_is_in_no_cluster() {
     let Some(world) = machines(&["a", "b"]) else { return };
     world.on("a", &["init"]).expect_ok();
+    world.wait_for_nodes("a", 1);
     world.write("a", "kept", 10).unwrap();
     let refused = world.on("a", &["store", "snapshot", "save", "-"]).expect_error();
     assert!(refused.contains("standard output"), "{refused}");
