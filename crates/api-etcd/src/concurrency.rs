@@ -11,14 +11,18 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use pontoon_store::{ANSWER_MAX, KeyValue, Range, Read, Store};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::keyspace::Span;
-use crate::status::{Code, PERMISSION_DENIED, Status};
+use crate::server::{EtcdServer, Inner};
+use crate::status::{Code, PERMISSION_DENIED, Status, TOO_MANY_REQUESTS};
 
 /// The keys of all that want the same, by its name.
 #[derive(Clone)]
 struct Candidates {
     store: Store,
+    /// Places for watchers.
+    watchers: Arc<Semaphore>,
     /// What all their keys begin with.
     prefix: Bytes,
 }
@@ -58,13 +62,19 @@ impl Found {
 
 impl Candidates {
     /// Those for `name`; refused if any of the cluster's own keys could be among them.
-    fn of(store: &Store, name: &[u8]) -> Result<Candidates, Status> {
+    fn of(server: &EtcdServer, name: &[u8]) -> Result<Candidates, Status> {
         let prefix = Bytes::from([name, b"/"].concat());
         let Range { key, end, .. } = Range::prefix(prefix.clone());
         if (Span { key, end }).touches_hidden() {
             return Err(PERMISSION_DENIED);
         }
-        Ok(Candidates { store: store.clone(), prefix })
+        let Inner { store, watchers, .. } = &*server.inner;
+        Ok(Candidates { store: store.clone(), watchers: Arc::clone(watchers), prefix })
+    }
+
+    /// A place for one who watches; refused where too many do.
+    fn watcher(&self) -> Result<OwnedSemaphorePermit, Status> {
+        Arc::clone(&self.watchers).try_acquire_owned().map_err(|_| TOO_MANY_REQUESTS)
     }
 
     /// The key of the candidate with this lease.

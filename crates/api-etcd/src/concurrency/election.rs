@@ -2,11 +2,13 @@
 
 mod observer;
 
+use std::borrow::Cow;
+
 use pontoon_store::{Put, Range, Read, Txn};
 
 use super::place::{Place, leave, made_at};
 use super::{Candidates, passed_on};
-use crate::grpc::{Answer, Call, Messages, decode, refused, streaming, unary};
+use crate::grpc::{Answer, Call, Messages, REQUEST_MAX, decode, refused, streaming, unary};
 use crate::keyspace::is_hidden;
 use crate::kv::{key_value, own};
 use crate::proto::{
@@ -14,7 +16,7 @@ use crate::proto::{
     ProclaimRequest, ResignRequest,
 };
 use crate::server::{EtcdServer, method, revision, signed, unknown};
-use crate::status::{Code, PERMISSION_DENIED, Status};
+use crate::status::{Code, PERMISSION_DENIED, Status, TOO_LARGE};
 use observer::Observer;
 
 impl EtcdServer {
@@ -34,7 +36,7 @@ impl EtcdServer {
     }
 
     async fn campaign(&self, request: CampaignRequest) -> Result<CampaignResponse, Status> {
-        let candidates = Candidates::of(&self.inner.store, &request.name)?;
+        let candidates = Candidates::of(self, &request.name)?;
         let place = Place::take(candidates, request.lease, Some(own(&request.value))).await?;
         let header = self.header(place.be_first().await?);
         let (name, key, lease) = (request.name, place.key.clone(), place.lease);
@@ -45,11 +47,17 @@ impl EtcdServer {
 
     async fn proclaim(&self, request: ProclaimRequest) -> Result<HeaderResponse, Status> {
         let LeaderKey { key, rev, lease, .. } = office(request.leader)?;
+        if key.len() + request.value.len() > REQUEST_MAX {
+            return Err(TOO_LARGE);
+        }
+        if rev <= 0 {
+            return Err(NOT_ELECTED);
+        }
         let put = Put::new(own(&key), own(&request.value)).lease(lease);
         let txn = Txn::new().when(made_at(own(&key), revision(rev))).then(put);
         let done = self.inner.store.txn(txn).await?;
         if !done.succeeded {
-            return Err(Status::new(Code::Unknown, "election: not leader"));
+            return Err(NOT_ELECTED);
         }
         Ok(HeaderResponse { header: self.header(done.revision) })
     }
@@ -61,7 +69,7 @@ impl EtcdServer {
     }
 
     async fn leader(&self, request: LeaderRequest) -> Result<LeaderResponse, Status> {
-        let candidates = Candidates::of(&self.inner.store, &request.name)?;
+        let candidates = Candidates::of(self, &request.name)?;
         match self.elected(&candidates).await?.1 {
             Some(leader) => Ok(leader),
             None => Err(Status::new(Code::Unknown, "election: no leader")),
@@ -94,14 +102,16 @@ impl EtcdServer {
             Ok(message) => decode::<LeaderRequest>(message.unwrap_or_default()),
             Err(status) => Err(status),
         };
-        let candidates =
-            request.and_then(|request| Candidates::of(&self.inner.store, &request.name));
+        let candidates = request.and_then(|request| Candidates::of(&self, &request.name));
         match candidates {
             Ok(candidates) => streaming(Observer::new(self, candidates).stream()),
             Err(status) => refused(&status),
         }
     }
 }
+
+const NOT_ELECTED: Status =
+    Status { code: Code::Unknown, message: Cow::Borrowed("election: not leader") };
 
 /// The office that a client says it has.
 fn office(leader: Option<LeaderKey>) -> Result<LeaderKey, Status> {

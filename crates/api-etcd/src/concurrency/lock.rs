@@ -21,7 +21,7 @@ impl EtcdServer {
     }
 
     async fn lock(&self, request: LockRequest) -> Result<LockResponse, Status> {
-        let candidates = Candidates::of(&self.inner.store, &request.name)?;
+        let candidates = Candidates::of(self, &request.name)?;
         let place = Place::take(candidates, request.lease, None).await?;
         let header = self.header(place.be_first().await?);
         let key = place.key.clone();

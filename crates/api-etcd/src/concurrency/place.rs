@@ -2,12 +2,14 @@
 
 use bytes::Bytes;
 use pontoon_store::{
-    Compare, CompareOp, DeleteRange, EventKind, OpResponse, Operand, Put, Range, Store, Txn,
-    WatchError, WatchRequest,
+    Compare, CompareOp, DeleteRange, EventKind, OpResponse, Operand, Put, Range, Txn, WatchError,
+    WatchRequest,
 };
 
 use super::Candidates;
-use crate::status::{Code, STOPPED, Status};
+use crate::grpc::REQUEST_MAX;
+use crate::kv::own;
+use crate::status::{Code, STOPPED, Status, TOO_LARGE};
 
 /// Seconds that a candidate stays who names no lease; as in etcd.
 const TTL: i64 = 60;
@@ -24,8 +26,22 @@ pub(super) struct Place {
 }
 
 impl Place {
-    /// Takes a place, or the one that the lease has already; with this value, if the place is to have one.
+    /// Takes a place, or the one that the lease has already; with this value, if the place is to have one. Goes on when it
+    /// is not waited for any more: the place that it then has is given up.
     pub(super) async fn take(
+        candidates: Candidates,
+        lease: i64,
+        value: Option<Bytes>,
+    ) -> Result<Place, Status> {
+        let bytes = candidates.prefix.len() + value.as_ref().map_or(0, Bytes::len);
+        if bytes > REQUEST_MAX {
+            return Err(TOO_LARGE);
+        }
+        let taken = tokio::spawn(Place::take_now(candidates, lease, value)).await;
+        taken.unwrap_or_else(|error| Err(Status::new(Code::Internal, error.to_string())))
+    }
+
+    async fn take_now(
         candidates: Candidates,
         lease: i64,
         value: Option<Bytes>,
@@ -56,12 +72,16 @@ impl Place {
     /// Waits until no candidate is older; answers with a revision at which that was so.
     pub(super) async fn be_first(&self) -> Result<u64, Status> {
         loop {
-            let found = self.candidates.find().await?;
-            if !found.has(&self.key, self.since) {
-                return Err(expired());
-            }
-            let Some(before) = found.before(self.since) else { return Ok(found.revision) };
-            gone(&self.candidates.store, before.key.clone(), found.revision + 1).await?;
+            let (before, revision) = {
+                // Not kept while it waits: each of many that wait would have them all.
+                let found = self.candidates.find().await?;
+                if !found.has(&self.key, self.since) {
+                    return Err(expired());
+                }
+                let Some(before) = found.before(self.since) else { return Ok(found.revision) };
+                (own(&before.key), found.revision)
+            };
+            gone(&self.candidates, before, revision + 1).await?;
         }
     }
 
@@ -97,7 +117,9 @@ fn expired() -> Status {
 }
 
 /// Waits until a key is deleted, from `revision` on; returns early where that cannot be told any more.
-async fn gone(store: &Store, key: Bytes, revision: u64) -> Result<(), Status> {
+async fn gone(candidates: &Candidates, key: Bytes, revision: u64) -> Result<(), Status> {
+    let _watcher = candidates.watcher()?;
+    let store = &candidates.store;
     let mut from = revision;
     'again: loop {
         let Ok(mut watch) = store.watch(WatchRequest::key(key.clone()).from(from)) else {

@@ -9,7 +9,7 @@ use super::client::{Client, Failure};
 use super::{Bed, bed};
 use crate::proto::{
     CampaignRequest, CampaignResponse, LeaderKey, LeaderRequest, LeaderResponse, LockRequest,
-    LockResponse, ResignRequest,
+    LockResponse, ProclaimRequest, ResignRequest,
 };
 
 const LOCK: &str = "/v3lockpb.Lock/Lock";
@@ -121,6 +121,34 @@ async fn the_clusters_own_keys_are_no_candidates() {
         client.call::<_, CampaignResponse>(path, &resign).await.unwrap_err();
     }
     assert_eq!(bed.keys("/pontoon/").await, 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_office_is_older_than_the_first_revision() {
+    let bed = bed().await;
+    let client = Client::connect(bed.address).await;
+    for rev in [0, -1] {
+        let leader = LeaderKey { key: "e/1".into(), rev, ..LeaderKey::default() };
+        let request = ProclaimRequest { leader: Some(leader), value: "v".into() };
+        let path = "/v3electionpb.Election/Proclaim";
+        let refused = client.call::<_, CampaignResponse>(path, &request).await.unwrap_err();
+        assert_eq!(refused.1, "election: not leader");
+    }
+    assert_eq!(bed.keys("e/").await, 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn names_and_values_have_the_bounds_of_puts() {
+    let bed = bed().await;
+    let client = Client::connect(bed.address).await;
+    let long = Bytes::from(vec![b'x'; 1_700_000]);
+    let request = LockRequest { name: long.clone(), lease: 0 };
+    let refused = client.call::<_, LockResponse>(LOCK, &request).await.unwrap_err();
+    assert_eq!(refused.1, "etcdserver: request is too large");
+    let request = CampaignRequest { name: "e".into(), lease: 0, value: long };
+    let path = "/v3electionpb.Election/Campaign";
+    let refused = client.call::<_, CampaignResponse>(path, &request).await.unwrap_err();
+    assert_eq!(refused.1, "etcdserver: request is too large");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -6,6 +6,7 @@ use bytes::Bytes;
 use futures::StreamExt;
 use futures::stream::{BoxStream, unfold};
 use pontoon_store::{Event, EventKind, Watch, WatchError, WatchRequest};
+use tokio::sync::OwnedSemaphorePermit;
 
 use super::Candidates;
 use crate::grpc::frame;
@@ -27,6 +28,7 @@ struct Followed {
     watch: Watch,
     /// Not told yet.
     events: VecDeque<Event>,
+    _watcher: OwnedSemaphorePermit,
 }
 
 impl Observer {
@@ -87,6 +89,7 @@ impl Observer {
         let (revision, leader) = self.server.elected(&self.candidates).await?;
         let store = &self.candidates.store;
         let Some(leader) = leader else {
+            let _watcher = self.candidates.watcher()?;
             let prefix = self.candidates.prefix.clone();
             let Ok(mut watch) = store.watch(WatchRequest::prefix(prefix).from(revision + 1)) else {
                 return Ok(None);
@@ -95,7 +98,9 @@ impl Observer {
         };
         let key = leader.kv.as_ref().map(|kv| kv.key.clone()).unwrap_or_default();
         if let Ok(watch) = store.watch(WatchRequest::key(key.clone()).from(revision + 1)) {
-            self.leader = Some(Followed { key, watch, events: VecDeque::new() });
+            let watcher = self.candidates.watcher()?;
+            let events = VecDeque::new();
+            self.leader = Some(Followed { key, watch, events, _watcher: watcher });
         }
         Ok(Some(leader))
     }
